@@ -1,0 +1,211 @@
+//! Reads manifests: text becomes documents, or errors that point.
+
+mod cilium;
+mod icmp;
+mod kubernetes;
+mod metadata;
+mod node;
+mod peers;
+mod ports;
+mod selectors;
+mod workload;
+mod yaml;
+
+use crate::{Document, DocumentError, DocumentOrigin, Object, Settings, Warning};
+use metadata::Metadata;
+use node::{Faults, Fields, Node};
+
+/// Documents in one file, those in lists included.
+const DOCUMENTS_MAX: usize = 10_000;
+
+/// A kind of object that can be loaded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Namespace,
+    Pod,
+    CiliumNetworkPolicy,
+    CiliumClusterwideNetworkPolicy,
+    NetworkPolicy,
+}
+
+impl Kind {
+    const ALL: &'static [Self] = &[
+        Self::Namespace,
+        Self::Pod,
+        Self::CiliumNetworkPolicy,
+        Self::CiliumClusterwideNetworkPolicy,
+        Self::NetworkPolicy,
+    ];
+
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Namespace => "Namespace",
+            Self::Pod => "Pod",
+            Self::CiliumNetworkPolicy => "CiliumNetworkPolicy",
+            Self::CiliumClusterwideNetworkPolicy => "CiliumClusterwideNetworkPolicy",
+            Self::NetworkPolicy => "NetworkPolicy",
+        }
+    }
+
+    const fn api_version(self) -> &'static str {
+        match self {
+            Self::Namespace | Self::Pod => "v1",
+            Self::CiliumNetworkPolicy | Self::CiliumClusterwideNetworkPolicy => "cilium.io/v2",
+            Self::NetworkPolicy => "networking.k8s.io/v1",
+        }
+    }
+
+    const fn is_namespaced(self) -> bool {
+        !matches!(self, Self::Namespace | Self::CiliumClusterwideNetworkPolicy)
+    }
+}
+
+/// Reads a stream of YAML documents; JSON is YAML too. A `List`, as kubectl prints several
+/// objects, stands for its items.
+///
+/// Documents that are empty are not counted.
+///
+/// # Errors
+/// Every fault of the file, up to a hundred: text that is no YAML (with line and column), a file
+/// without documents (a file that is just being written must not open anything), kinds that are
+/// not supported, unknown fields, values out of range, and all that is not supported yet.
+pub fn parse_documents(
+    file: &str,
+    text: &str,
+    settings: &Settings,
+) -> Result<Vec<Document>, Vec<DocumentError>> {
+    let values = yaml::read(file, text).map_err(|error| vec![error])?;
+    let mut faults = Faults::new(file);
+    let mut documents = Vec::new();
+    for (place, value) in values.iter().enumerate() {
+        faults.document = place + 1;
+        read_document(&Node::root(value), settings, &mut faults, &mut documents);
+    }
+    if documents.is_empty() && faults.errors.is_empty() {
+        faults.document = 0;
+        faults.add(String::new(), "at least one document", "an empty file");
+    }
+    if faults.errors.is_empty() {
+        Ok(documents)
+    } else {
+        Err(faults.errors)
+    }
+}
+
+/// What is allowed but probably not meant, in all of these documents.
+pub fn lint(documents: &[Document]) -> impl Iterator<Item = &Warning> {
+    documents.iter().flat_map(|document| &document.warnings)
+}
+
+fn read_document(
+    node: &Node<'_>,
+    settings: &Settings,
+    faults: &mut Faults,
+    documents: &mut Vec<Document>,
+) {
+    let Some(fields) = Fields::lenient(node, faults) else {
+        return;
+    };
+    if fields.get("kind").is_some_and(|kind| kind.is_text("List")) {
+        let fields = Fields::known(
+            node,
+            "List",
+            &["apiVersion", "kind", "metadata", "items"],
+            faults,
+        );
+        let items = fields.map_or_else(Vec::new, |fields| fields.list("items", faults));
+        for item in items {
+            if item.is_kind("List") {
+                item.fault("an object: a list in a list is not read", faults);
+            } else {
+                read_document(&item, settings, faults, documents);
+            }
+        }
+        return;
+    }
+    if documents.len() >= DOCUMENTS_MAX {
+        faults.add(
+            String::new(),
+            &format!("at most {DOCUMENTS_MAX} documents in a file"),
+            "more",
+        );
+        return;
+    }
+    let Some(kind) = read_kind(&fields, faults) else {
+        return;
+    };
+    let errors_before = faults.errors.len();
+    let Some(metadata) = Metadata::read(&fields, kind, faults) else {
+        return;
+    };
+    let object = read_object(node, kind, &metadata, settings, faults);
+    let warnings = std::mem::take(&mut faults.warnings);
+    if let Some(object) = object
+        && faults.errors.len() == errors_before
+    {
+        let origin = DocumentOrigin {
+            file: faults.file.clone(),
+            document: faults.document,
+            kind: kind.name(),
+            namespace: kind.is_namespaced().then_some(metadata.namespace),
+            name: metadata.name,
+        };
+        documents.push(Document {
+            origin,
+            object,
+            warnings,
+        });
+    }
+}
+
+fn read_kind(fields: &Fields<'_>, faults: &mut Faults) -> Option<Kind> {
+    let node = fields.required("kind", "the kind of object", faults)?;
+    let text = node.text(faults)?;
+    let Some(kind) = Kind::ALL.iter().copied().find(|kind| kind.name() == text) else {
+        let names: Vec<_> = Kind::ALL.iter().map(|kind| kind.name()).collect();
+        let near = node::nearest(text, &names);
+        let hint = near.map_or(String::new(), |name| format!(" (did you mean {name}?)"));
+        node.fault(
+            &format!("one of the kinds {}{hint}", names.join(", ")),
+            faults,
+        );
+        return None;
+    };
+    let node = fields.required("apiVersion", kind.api_version(), faults)?;
+    if node.text(faults)? != kind.api_version() {
+        node.fault(
+            &format!("{} for a {}", kind.api_version(), kind.name()),
+            faults,
+        );
+        return None;
+    }
+    Some(kind)
+}
+
+fn read_object(
+    node: &Node<'_>,
+    kind: Kind,
+    metadata: &Metadata,
+    settings: &Settings,
+    faults: &mut Faults,
+) -> Option<Object> {
+    match kind {
+        Kind::Namespace => Some(Object::Namespace(workload::namespace(metadata))),
+        Kind::Pod => workload::pod(node, metadata, faults).map(Object::Pod),
+        Kind::NetworkPolicy => {
+            kubernetes::network_policy(node, metadata, faults).map(Object::NetworkPolicy)
+        }
+        Kind::CiliumNetworkPolicy => cilium::policy(
+            node,
+            kind.name(),
+            Some(&metadata.namespace),
+            settings,
+            faults,
+        )
+        .map(Object::CiliumNetworkPolicy),
+        Kind::CiliumClusterwideNetworkPolicy => {
+            cilium::policy(node, kind.name(), None, settings, faults)
+                .map(Object::CiliumClusterwideNetworkPolicy)
+        }
+    }
+}

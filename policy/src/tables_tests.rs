@@ -1,0 +1,299 @@
+//! Properties of the tables on random worlds: they say what the plain reading of the rules says.
+
+use crate::read_rules::World;
+use crate::{
+    AllowLocalhost, Cidr, Compat, Direction, Document, DocumentOrigin, EnforcementMode, Entity,
+    Generation, Half, IdentityAllocator, Item, KeySource, NamedPort, Namespace, NodeFacts, Object,
+    Operator, Peer, Peers, Pod, Policy, PortMatch, PortProtocol, Ports, Protocol, Requirement,
+    Rule, Section, Selector, Settings, Traffic, compile,
+};
+use proptest::collection::{btree_map, vec};
+use proptest::prelude::*;
+use proptest::sample::select;
+use std::net::IpAddr;
+
+const NAMESPACES: [&str; 2] = ["shop", "bank"];
+/// Blocks that lie in each other, and blocks that do not.
+const BLOCKS: [&str; 9] = [
+    "0.0.0.0/0",
+    "::/0",
+    "10.0.0.0/8",
+    "10.1.0.0/16",
+    "10.1.2.0/24",
+    "10.1.2.3/32",
+    "198.51.100.0/24",
+    "2001:db8::/32",
+    "2001:db8:1::/48",
+];
+/// Pods have the first eight, as far as there are pods.
+const ADDRESSES: [&str; 18] = [
+    "10.1.0.10",
+    "10.1.0.11",
+    "10.1.0.12",
+    "fd00::10",
+    "10.1.0.13",
+    "fd00::11",
+    "10.1.0.14",
+    "10.1.0.15",
+    "10.1.0.99",
+    "192.0.2.1",
+    "192.0.2.2",
+    "192.0.2.3",
+    "198.51.100.7",
+    "10.1.2.3",
+    "10.1.2.4",
+    "10.9.0.1",
+    "2001:db8:1::5",
+    "2001:db9::1",
+];
+const POD_ADDRESSES: usize = 8;
+
+fn address(place: usize) -> IpAddr {
+    ADDRESSES[place].parse().expect("an address")
+}
+
+fn facts() -> NodeFacts {
+    let one = |text: &str| text.parse().expect("an address");
+    NodeFacts {
+        node_addresses: vec![one("192.0.2.1")],
+        remote_node_addresses: vec![one("192.0.2.2"), one("192.0.2.3")],
+        api_server_addresses: vec![one("192.0.2.3"), one("198.51.100.7")],
+        pod_cidrs: vec![(one("10.1.0.0"), 24), (one("fd00::"), 64)],
+    }
+}
+
+fn settings() -> impl Strategy<Value = Settings> {
+    use EnforcementMode as Mode;
+    let mode =
+        prop_oneof![8 => Just(Mode::Default), 2 => Just(Mode::Always), 1 => Just(Mode::Never)];
+    let localhost = select(vec![AllowLocalhost::Always, AllowLocalhost::Policy]);
+    (mode, localhost, prop::bool::weighted(0.8)).prop_map(|(mode, localhost, ipv6)| Settings {
+        enforcement_mode: mode,
+        allow_localhost: localhost,
+        compat: Compat::Portcullis,
+        ipv6,
+        cluster_name: "default".to_owned(),
+    })
+}
+
+fn requirement() -> impl Strategy<Value = Requirement> {
+    let sources = vec![KeySource::Any, KeySource::K8s, KeySource::Reserved];
+    let keys = vec![
+        "app",
+        "tier",
+        "io.kubernetes.pod.namespace",
+        "host",
+        "world-ipv4",
+    ];
+    let values = || vec(select(vec!["web", "db", "shop", "bank", ""]), 1..3);
+    let texts = |values: Vec<&str>| values.into_iter().map(str::to_owned).collect::<Vec<_>>();
+    let operator = prop_oneof![
+        values().prop_map(move |values| Operator::In(texts(values))),
+        values().prop_map(move |values| Operator::NotIn(texts(values))),
+        Just(Operator::Exists),
+        Just(Operator::DoesNotExist),
+    ];
+    (select(sources), select(keys), operator).prop_map(|(source, key, operator)| Requirement {
+        source,
+        key: key.to_owned(),
+        operator,
+    })
+}
+
+fn selector() -> impl Strategy<Value = Selector> {
+    vec(requirement(), 0..3).prop_map(|requirements| Selector { requirements })
+}
+
+fn peer() -> impl Strategy<Value = Peer> {
+    let block = || select(BLOCKS.to_vec()).prop_map(|text| text.parse::<Cidr>().expect("a block"));
+    prop_oneof![
+        3 => selector().prop_map(Peer::Labels),
+        3 => (block(), vec(block(), 0..3)).prop_map(|(cidr, except)| Peer::Block { cidr, except }),
+        2 => select(Entity::ALL.to_vec()).prop_map(Peer::Entity),
+    ]
+}
+
+fn port_match() -> impl Strategy<Value = PortMatch> {
+    use PortProtocol as P;
+    let range = (
+        select(vec![0, 8, 53, 79, 80, 65535]),
+        select(vec![0, 8, 53, 80, 81, 65535]),
+    );
+    let ports = prop_oneof![
+        3 => range.prop_map(|(one, other)| Ports::Range(one.min(other), one.max(other))),
+        1 => select(vec!["http", "dns"]).prop_map(|name| Ports::Named(name.to_owned())),
+    ];
+    let protocols = vec![P::Any, P::Tcp, P::Udp, P::Sctp, P::Icmp, P::Icmpv6];
+    (select(protocols), ports).prop_map(|(protocol, ports)| PortMatch { protocol, ports })
+}
+
+fn item(section: Section) -> impl Strategy<Value = Item> {
+    let peers = prop_oneof![
+        1 => Just(Peers::Any),
+        4 => vec(peer(), 0..3).prop_map(Peers::Of),
+    ];
+    let traffic = prop_oneof![
+        1 => Just(Traffic::All),
+        2 => vec(port_match(), 0..3).prop_map(Traffic::Of),
+    ];
+    (peers, traffic).prop_map(move |(peers, traffic)| Item {
+        section,
+        index: 0,
+        peers,
+        traffic,
+    })
+}
+
+fn half(allow: Section, deny: Section) -> impl Strategy<Value = Option<Half>> {
+    let items = (vec(item(allow), 0..3), vec(item(deny), 0..2)).prop_map(|(mut items, denies)| {
+        items.extend(denies);
+        items
+    });
+    let half = (prop::bool::weighted(0.7), items).prop_map(|(default_deny, items)| Half {
+        default_deny,
+        items,
+    });
+    prop::option::of(half)
+}
+
+fn rule() -> impl Strategy<Value = Rule> {
+    let ingress = half(Section::Ingress, Section::IngressDeny);
+    let egress = half(Section::Egress, Section::EgressDeny);
+    (selector(), ingress, egress).prop_map(|(subject, ingress, egress)| Rule {
+        spec: None,
+        subject,
+        ingress,
+        egress,
+    })
+}
+
+fn pod() -> impl Strategy<Value = Pod> {
+    let labels = btree_map(select(vec!["app", "tier"]), select(vec!["web", "db"]), 0..3);
+    let named = vec![
+        NamedPort {
+            name: "dns".to_owned(),
+            protocol: PortProtocol::Udp,
+            port: 53,
+        },
+        NamedPort {
+            name: "http".to_owned(),
+            protocol: PortProtocol::Tcp,
+            port: 80,
+        },
+        NamedPort {
+            name: "http".to_owned(),
+            protocol: PortProtocol::Tcp,
+            port: 81,
+        },
+    ];
+    let named = prop::sample::subsequence(named, 0..3);
+    (select(NAMESPACES.to_vec()), labels, named).prop_map(|(namespace, labels, named_ports)| Pod {
+        namespace: namespace.to_owned(),
+        labels: labels
+            .into_iter()
+            .map(|(k, v)| (k.to_owned(), v.to_owned()))
+            .collect(),
+        named_ports,
+        ..Pod::default()
+    })
+}
+
+fn document(kind: &'static str, name: String, object: Object) -> Document {
+    let namespace = None;
+    let origin = DocumentOrigin {
+        file: "random".to_owned(),
+        document: 1,
+        kind,
+        namespace,
+        name,
+    };
+    Document {
+        origin,
+        object,
+        warnings: Vec::new(),
+    }
+}
+
+fn documents() -> impl Strategy<Value = Vec<Document>> {
+    (vec(pod(), 1..=POD_ADDRESSES), vec(vec(rule(), 1..3), 0..5)).prop_map(|(pods, policies)| {
+        let namespace = Namespace {
+            name: "shop".to_owned(),
+            ..Namespace::default()
+        };
+        let mut documents = vec![document(
+            "Namespace",
+            "shop".to_owned(),
+            Object::Namespace(namespace),
+        )];
+        for (place, mut pod) in pods.into_iter().enumerate() {
+            pod.name = format!("pod-{place}");
+            pod.addresses = vec![address(place)];
+            documents.push(document("Pod", pod.name.clone(), Object::Pod(pod)));
+        }
+        for (place, rules) in policies.into_iter().enumerate() {
+            let policy = Object::CiliumClusterwideNetworkPolicy(Policy { rules });
+            documents.push(document("Policy", format!("policy-{place}"), policy));
+        }
+        documents
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 400, ..ProptestConfig::default() })]
+
+    #[test]
+    fn tables_agree_with_the_rules(documents in documents(), settings in settings()) {
+        let facts = facts();
+        let mut identities = IdentityAllocator::new();
+        let tables = compile(&documents, &facts, &settings, &mut identities, Generation(1))
+            .expect("nothing is wrong with the world");
+        let world = World { documents: &documents, facts: &facts, settings: &settings };
+        let pods = documents.iter().filter_map(|document| match &document.object {
+            Object::Pod(pod) => Some(pod),
+            _ => None,
+        });
+        let traffic = [
+            (Protocol::Tcp, 80), (Protocol::Tcp, 81), (Protocol::Tcp, 65535), (Protocol::Udp, 53),
+            (Protocol::Udp, 0), (Protocol::Sctp, 79), (Protocol::Icmp, 8), (Protocol::Icmpv6, 0),
+            (Protocol::Other(47), 0),
+        ];
+        for pod in pods {
+            let subject = tables.policy_of(&pod.namespace, &pod.name).expect("it has a policy");
+            for peer in (0..ADDRESSES.len()).map(address) {
+                let identity = tables.identity_of(peer);
+                for (protocol, port) in traffic {
+                    for direction in [Direction::Ingress, Direction::Egress] {
+                        prop_assert_eq!(
+                            tables.judge(subject, direction, identity, protocol, port),
+                            world.read_rules(pod, direction, peer, protocol, port),
+                            "{} {:?} {} {:?} {}", pod.name, direction, peer, protocol, port
+                        );
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_pod_keeps_its_identity_whatever_comes_and_goes(
+        first in documents(), second in documents()
+    ) {
+        let settings = Settings::default();
+        let mut identities = IdentityAllocator::new();
+        let mut tables = |documents: &[Document], generation| {
+            compile(documents, &facts(), &settings, &mut identities, Generation(generation))
+                .expect("nothing is wrong with the world")
+        };
+        let before = tables(&first, 1);
+        let after = tables(&second, 2);
+        for (identity, labels) in before.identities() {
+            for (other, other_labels) in after.identities() {
+                prop_assert_eq!(
+                    identity == other && !identity.is_reserved(),
+                    labels == other_labels && !identity.is_reserved(),
+                    "{:?} {:?} and {:?} {:?}", identity, labels, other, other_labels
+                );
+            }
+        }
+    }
+}
