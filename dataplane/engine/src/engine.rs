@@ -1,0 +1,206 @@
+//! The engine of one worker: a snapshot, a flow table, and the two halves of every packet's walk.
+
+use crate::flow::{FlowTable, FlowTimeouts};
+use crate::notice::Notices;
+use crate::walk::Walk;
+use crate::{
+    Drop, EndpointIndex, FrameBytes, Handover, MacAddress, Now, Outcome, Record, RecordKind,
+    Snapshot,
+};
+use portcullis_policy::{Generation, Identity};
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// What the daemon decides once, at start.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct EngineSettings {
+    /// Entries of the flow table. A pod-to-pod flow takes two, one at each end.
+    pub flows_max: u32,
+    /// How long entries live.
+    pub timeouts: FlowTimeouts,
+    /// When the daemon started.
+    pub started: Now,
+    /// For how long after the start connections are taken over in mid-stream, as if they were
+    /// opened towards the lower port: an unplanned restart must not break them.
+    pub midstream_learn: Duration,
+    /// ICMP errors that this worker sends in a second. [RFC 4443 §2.4 (f) wants a limit]
+    pub icmp_errors_per_second: u32,
+}
+
+impl Default for EngineSettings {
+    fn default() -> Self {
+        Self {
+            flows_max: 131_072,
+            timeouts: FlowTimeouts::default(),
+            started: Now(0),
+            midstream_learn: Duration::from_secs(30),
+            icmp_errors_per_second: 1000,
+        }
+    }
+}
+
+/// One worker's engine. Allocates nothing after `new`.
+#[derive(Debug)]
+pub struct Engine {
+    settings: EngineSettings,
+    snapshot: Option<Arc<Snapshot>>,
+    flows: FlowTable,
+    notices: Notices,
+    records_lost: u64,
+}
+
+impl Engine {
+    /// An engine that drops everything until it adopts a snapshot. `hash_key` is a secret chance
+    /// value: with it strangers cannot aim their flows at one bucket.
+    #[must_use]
+    pub fn new(settings: EngineSettings, hash_key: (u64, u64)) -> Self {
+        Self {
+            settings,
+            snapshot: None,
+            flows: FlowTable::new(settings.flows_max, settings.timeouts, hash_key),
+            notices: Notices::new(settings.icmp_errors_per_second, settings.started),
+            records_lost: 0,
+        }
+    }
+
+    /// Takes a new snapshot, between two batches. Returns the old one: freeing it is for control.
+    pub fn adopt(&mut self, snapshot: Arc<Snapshot>) -> Option<Arc<Snapshot>> {
+        self.snapshot.replace(snapshot)
+    }
+
+    /// The generation that judges now. None before the first `adopt`.
+    #[must_use]
+    pub fn generation(&self) -> Option<Generation> {
+        Some(self.snapshot.as_deref()?.generation)
+    }
+
+    /// An endpoint, as the snapshot in use has it.
+    #[must_use]
+    pub fn endpoint(&self, index: EndpointIndex) -> Option<&crate::Endpoint> {
+        self.snapshot.as_deref()?.endpoint(index)
+    }
+
+    /// The worker that owns an endpoint.
+    #[must_use]
+    pub fn worker_of(&self, index: EndpointIndex) -> Option<u16> {
+        Some(self.endpoint(index)?.worker)
+    }
+
+    /// Runs the egress half of a frame that came in at `from`, an endpoint of this worker.
+    ///
+    /// `frame.head_length` may shrink: Ethernet padding is cut off.
+    pub fn egress(
+        &mut self,
+        from: EndpointIndex,
+        frame: &mut FrameBytes<'_>,
+        now: Now,
+        records: &mut Vec<Record>,
+    ) -> Outcome {
+        self.run(frame, now, records, |walk, frame| walk.egress(from, frame))
+    }
+
+    /// Runs the ingress half of a frame whose egress half ended in `Outcome::HandOver`.
+    ///
+    /// When `handover.must_be_withdrawn(&outcome)`, the source's worker has to call `withdraw`.
+    pub fn ingress(
+        &mut self,
+        handover: &Handover,
+        frame: &mut FrameBytes<'_>,
+        now: Now,
+        records: &mut Vec<Record>,
+    ) -> Outcome {
+        self.run(frame, now, records, |walk, frame| {
+            walk.ingress(handover, frame)
+        })
+    }
+
+    /// Takes back the entry at the source of a flow that the ingress half denied: a denial never
+    /// keeps an entry. Nothing happens when it has gone already.
+    pub fn withdraw(&mut self, handover: &Handover) {
+        if let Some(ticket) = handover.flow {
+            self.flows.remove(ticket);
+        }
+    }
+
+    /// Removes flows past their time; a bounded piece of the table in each call.
+    pub fn expire(&mut self, now: Now) {
+        self.flows.expire(now);
+    }
+
+    /// Entries in the flow table.
+    #[must_use]
+    pub fn flows_count(&self) -> usize {
+        self.flows.count()
+    }
+
+    /// Records that found no room since the start.
+    #[must_use]
+    pub fn records_lost(&self) -> u64 {
+        self.records_lost
+    }
+
+    /// A MAC address that an endpoint has shown to be its own and that the snapshot lacks.
+    pub fn take_learned(&mut self) -> Option<(EndpointIndex, MacAddress)> {
+        self.notices.learned.take()
+    }
+
+    /// An address whose MAC address is wanted at an endpoint: a next hop on the uplink, or an
+    /// address of a pod that has not shown itself yet (`solicit` makes the question).
+    pub fn take_wanted_neighbour(&mut self) -> Option<(EndpointIndex, IpAddr)> {
+        self.notices.wanted.take()
+    }
+
+    fn run(
+        &mut self,
+        frame: &mut FrameBytes<'_>,
+        now: Now,
+        records: &mut Vec<Record>,
+        half: impl FnOnce(&mut Walk<'_>, &mut FrameBytes<'_>) -> Result<Outcome, Drop>,
+    ) -> Outcome {
+        let record = Record {
+            kind: RecordKind::Drop(Drop::NoTables),
+            generation: Generation::default(),
+            from: None,
+            to: None,
+            source_identity: Identity::UNKNOWN,
+            destination_identity: Identity::UNKNOWN,
+            addresses: None,
+            protocol: None,
+            ports: (0, 0),
+            egress: None,
+            ingress: None,
+            length: u32::try_from(frame.length()).unwrap_or(u32::MAX),
+        };
+        let Some(snapshot) = self.snapshot.as_deref() else {
+            tell(records, &mut self.records_lost, record);
+            return Outcome::Drop(Drop::NoTables);
+        };
+        let mut walk = Walk {
+            snapshot,
+            settings: &self.settings,
+            flows: &mut self.flows,
+            notices: &mut self.notices,
+            now,
+            record: Record {
+                generation: snapshot.generation,
+                ..record
+            },
+            is_telling: false,
+        };
+        let outcome = half(&mut walk, frame).unwrap_or_else(|reason| walk.end(reason));
+        if walk.is_telling {
+            tell(records, &mut self.records_lost, walk.record);
+        }
+        outcome
+    }
+}
+
+/// Writes a record where there is room: the packet path never waits for its observers.
+fn tell(records: &mut Vec<Record>, records_lost: &mut u64, record: Record) {
+    if records.len() < records.capacity() {
+        records.push(record);
+    } else {
+        *records_lost += 1;
+    }
+}

@@ -1,0 +1,133 @@
+//! The ingress half: from the handover to the wire of the endpoint that the frame goes out at.
+
+use crate::flow::Side;
+use crate::packet::{self, Packet, Parsed};
+use crate::walk::{Admission, Walk};
+use crate::{
+    Drop, Endpoint, EndpointKind, FrameBytes, Handover, MacAddress, Outcome, RecordKind, checksum,
+    rewrite, segment,
+};
+use portcullis_policy::Identity;
+
+impl Walk<'_> {
+    /// Runs the ingress half.
+    pub fn ingress(
+        &mut self,
+        handover: &Handover,
+        frame: &mut FrameBytes<'_>,
+    ) -> Result<Outcome, Drop> {
+        self.record.from = Some(handover.from_id);
+        self.record.to = Some(handover.to_id);
+        self.record.source_identity = handover.source;
+        self.record.egress = handover.egress;
+        let Parsed::Ip(packet) = packet::parse(frame)? else {
+            return Err(Drop::EthertypeUnknown);
+        };
+        self.describe(&packet);
+        let snapshot = self.snapshot;
+        let endpoint = snapshot
+            .endpoint(handover.to)
+            .filter(|endpoint| endpoint.id == handover.to_id)
+            .ok_or(Drop::EndpointGone)?;
+        let is_uplink = endpoint.kind == EndpointKind::Uplink;
+        // The address may have moved while the packet was on its way.
+        if !is_uplink && !endpoint.has_address(packet.destination) {
+            return Err(Drop::EndpointGone);
+        }
+        if !rewrite::trim(frame, &packet) {
+            return Err(Drop::Malformed);
+        }
+        let source = self.source_after(handover, &packet)?;
+        self.record.source_identity = source;
+        let admission = match endpoint.kind {
+            EndpointKind::Pod => {
+                Some(self.admit(endpoint, Side::Remote, frame, &packet, || source)?)
+            }
+            EndpointKind::Host | EndpointKind::Uplink => None,
+        };
+        let next_hop = self.next_hop(handover, endpoint, &packet)?;
+        let told = match &admission {
+            Some(Admission::Known { ticket, .. }) => self.flows.flow(*ticket),
+            _ => None,
+        };
+        let payload_max = smaller_known(
+            told.map_or(0, |flow| flow.payload_max.0),
+            handover.payload_max,
+        );
+        let outcome = outcome_for(handover, endpoint, &packet, payload_max)?;
+        if let Some(admission) = &admission {
+            self.enter(admission, Side::Remote, &packet)?;
+        }
+        rewrite::forward(frame, &packet, next_hop, endpoint.own_mac);
+        if matches!(outcome, Outcome::Transmit(_)) {
+            checksum::finish(frame, &packet);
+        }
+        if handover.is_opening || matches!(admission, Some(Admission::New { .. })) {
+            self.record.kind = RecordKind::Flow;
+            self.record.destination_identity = match &snapshot.tables {
+                Some(tables) => snapshot.identity_of(tables, packet.destination),
+                None => endpoint.identity,
+            };
+            self.is_telling = true;
+        }
+        Ok(outcome)
+    }
+
+    /// Who sent the packet, in the words of this worker's tables: numbers of another generation
+    /// may mean others, so the source is identified anew.
+    fn source_after(&self, handover: &Handover, packet: &Packet) -> Result<Identity, Drop> {
+        self.tables()?;
+        if handover.generation == self.snapshot.generation {
+            return Ok(handover.source);
+        }
+        let from = self
+            .snapshot
+            .endpoint(handover.from)
+            .filter(|endpoint| endpoint.id == handover.from_id)
+            .ok_or(Drop::EndpointGone)?;
+        self.source_of(from, packet)
+    }
+
+    fn next_hop(
+        &mut self,
+        handover: &Handover,
+        endpoint: &Endpoint,
+        packet: &Packet,
+    ) -> Result<MacAddress, Drop> {
+        let mac = match endpoint.kind {
+            EndpointKind::Uplink => handover.next_hop,
+            EndpointKind::Pod | EndpointKind::Host => endpoint.peer_mac,
+        };
+        if mac.is_none() && endpoint.kind != EndpointKind::Uplink {
+            self.notices.wanted.add((handover.to, packet.destination));
+        }
+        mac.ok_or(Drop::NeighbourUnknown)
+    }
+}
+
+/// Whole, where the way out takes it; cut up, where that can be done.
+fn outcome_for(
+    handover: &Handover,
+    endpoint: &Endpoint,
+    packet: &Packet,
+    payload_max: u16,
+) -> Result<Outcome, Drop> {
+    let to = handover.to;
+    if packet.ip_length <= endpoint.mtu {
+        return Ok(Outcome::Transmit(to));
+    }
+    if !segment::is_divisible(packet) {
+        return Err(Drop::PacketTooBig);
+    }
+    let payload_max =
+        segment::payload_max(packet, endpoint.mtu, payload_max).ok_or(Drop::PacketTooBig)?;
+    Ok(Outcome::TransmitSegmented { to, payload_max })
+}
+
+/// The smaller of two limits, where zero is none.
+fn smaller_known(one: u16, other: u16) -> u16 {
+    match (one, other) {
+        (0, limit) | (limit, 0) => limit,
+        (one, other) => one.min(other),
+    }
+}

@@ -1,0 +1,78 @@
+//! What becomes of a frame: each half of the walk ends in one outcome.
+
+use crate::{Drop, EndpointId, EndpointIndex, FlowTicket, MacAddress};
+use portcullis_policy::{Generation, Identity, Verdict};
+
+/// Nanoseconds of a clock that never runs backwards. Enters at the top of a batch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct Now(pub u64);
+
+/// What the egress half knows that the ingress half needs. Travels beside the frame to the
+/// destination's worker.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Handover {
+    /// Where the frame came in.
+    pub from: EndpointIndex,
+    /// Where it is to go out.
+    pub to: EndpointIndex,
+    /// The name of the endpoint at `from`: an index is used again, a name is not.
+    pub from_id: EndpointId,
+    /// The name of the endpoint at `to`.
+    pub to_id: EndpointId,
+    /// The snapshot that `source` was read from.
+    pub generation: Generation,
+    /// Who sent it.
+    pub source: Identity,
+    /// What egress policy said, when this packet began a flow or changed its verdict.
+    pub egress: Option<Verdict>,
+    /// The next hop's MAC address, when `to` is the uplink.
+    pub next_hop: Option<MacAddress>,
+    /// The largest TCP payload that the receiver takes, as it told the source; zero when unknown.
+    pub payload_max: u16,
+    /// The entry of this flow at the source's worker.
+    pub flow: Option<FlowTicket>,
+    /// Whether this very packet opened that entry.
+    pub is_opening: bool,
+}
+
+impl Handover {
+    /// Whether `Engine::withdraw` must be called on the source's worker after this outcome of the
+    /// ingress half: it denied the flow, or dropped the packet that opened it.
+    #[must_use]
+    pub fn must_be_withdrawn(&self, outcome: &Outcome) -> bool {
+        match outcome {
+            Outcome::Drop(reason) => self.flow.is_some() && (self.is_opening || reason.is_denial()),
+            _ => false,
+        }
+    }
+}
+
+/// What the daemon has to do with a frame now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    /// Run the ingress half at `Handover::to`, on the worker that owns it.
+    HandOver(Handover),
+    /// Send the frame out as it now is, all its pieces.
+    Transmit(EndpointIndex),
+    /// Send it out cut up: `segment` makes each packet, `segments` counts them.
+    TransmitSegmented {
+        /// The way out.
+        to: EndpointIndex,
+        /// Bytes of TCP payload in each but the last.
+        payload_max: u16,
+    },
+    /// The head was rewritten into an answer of `length` bytes (ARP, neighbour discovery, ICMP
+    /// error): send only those out, and free the tail. `reason` counts the packet that was
+    /// dropped, where the answer is an error. Only the egress half answers, always where the
+    /// frame came in.
+    Answer {
+        /// The way out.
+        to: EndpointIndex,
+        /// Bytes of the answer, from the start of the head.
+        length: u16,
+        /// Why the packet itself ended, for an ICMP error.
+        reason: Option<Drop>,
+    },
+    /// The frame ends here.
+    Drop(Drop),
+}

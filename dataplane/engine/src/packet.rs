@@ -1,0 +1,606 @@
+//! A checked view of a frame: every length and offset in it has been compared with the bytes.
+
+use crate::{Drop, FrameBytes, MacAddress};
+use etherparse::{
+    EtherType, Ethernet2HeaderSlice, IpNumber, Ipv4HeaderSlice, Ipv6FragmentHeaderSlice,
+    Ipv6HeaderSlice, Ipv6RawExtHeaderSlice, TcpHeaderSlice, UdpHeaderSlice, err,
+};
+use portcullis_policy::Protocol;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+/// Bytes of an Ethernet header without tags. [IEEE 802.3]
+pub const ETHERNET_LENGTH: usize = 14;
+/// Extension headers that are walked before a packet is given up.
+const EXTENSION_HEADERS_MAX: usize = 8;
+/// Bytes of the common header. [RFC 9260 §3.1]
+const SCTP_HEADER_LENGTH: usize = 12;
+/// Bytes that every ICMP message has. [RFC 792; RFC 4443 §2.1 with the four bytes that follow]
+const ICMP_HEADER_LENGTH: usize = 8;
+
+/// The bits of a TCP header that tell what a segment is for. [RFC 9293 §3.1]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TcpFlags(pub u8);
+
+impl TcpFlags {
+    /// No more data from the sender.
+    pub const FIN: u8 = 0x01;
+    /// Begins a connection.
+    pub const SYN: u8 = 0x02;
+    /// Ends a connection at once.
+    pub const RST: u8 = 0x04;
+    /// Hand over to the application now.
+    pub const PSH: u8 = 0x08;
+    /// The acknowledgement number counts.
+    pub const ACK: u8 = 0x10;
+    /// The sender slowed down. [RFC 3168 §6.1.2]
+    pub const CWR: u8 = 0x80;
+
+    /// Whether this flag is set.
+    #[must_use]
+    pub const fn has(self, flag: u8) -> bool {
+        self.0 & flag != 0
+    }
+
+    /// Whether this is the first segment of a connection: SYN without ACK.
+    #[must_use]
+    pub const fn is_opening(self) -> bool {
+        self.0 & (Self::SYN | Self::ACK) == Self::SYN
+    }
+}
+
+/// What lies above IP.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Transport {
+    /// [RFC 9293]
+    Tcp {
+        /// Source and destination port.
+        ports: (u16, u16),
+        /// What the segment is for.
+        flags: TcpFlags,
+        /// Bytes of the header with its options.
+        header_length: u8,
+        /// The largest payload that the sender takes, where a SYN states it. [RFC 9293 §3.7.1]
+        payload_max: Option<u16>,
+    },
+    /// [RFC 768]
+    Udp {
+        /// Source and destination port.
+        ports: (u16, u16),
+    },
+    /// [RFC 9260]
+    Sctp {
+        /// Source and destination port.
+        ports: (u16, u16),
+    },
+    /// [RFC 792]
+    Icmp(IcmpMessage),
+    /// [RFC 4443]
+    Icmpv6(IcmpMessage),
+    /// A fragment after the first: the ports are elsewhere.
+    LaterFragment(Protocol),
+    /// Anything else, by its IP protocol number.
+    Other(u8),
+}
+
+/// The first bytes of an ICMP or ICMPv6 message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct IcmpMessage {
+    /// The type.
+    pub kind: u8,
+    /// The code.
+    pub code: u8,
+    /// Bytes 4 and 5: in an echo the identifier.
+    pub identifier: u16,
+}
+
+/// What a packet says of itself. Offsets count from the start of the frame.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Packet {
+    /// Who sent the frame on this link.
+    pub source_mac: MacAddress,
+    /// Whom the frame is for on this link.
+    pub destination_mac: MacAddress,
+    /// The source address.
+    pub source: IpAddr,
+    /// The destination address.
+    pub destination: IpAddr,
+    /// Time to live or hop limit.
+    pub hops_left: u8,
+    /// Bytes of IP, header included; the frame may be longer (Ethernet padding).
+    pub ip_length: u32,
+    /// Where the transport header begins.
+    pub transport_offset: u16,
+    /// Whether this is the first of several fragments.
+    pub is_first_fragment: bool,
+    /// Whether an IPv6 fragment header stands before the transport header.
+    pub has_fragment_header: bool,
+    /// What lies above IP.
+    pub transport: Transport,
+}
+
+/// A frame that could be read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Parsed {
+    /// An ARP packet, its MAC addresses read, its body not yet.
+    Arp {
+        /// Who sent the frame on this link.
+        source_mac: MacAddress,
+    },
+    /// An IP packet.
+    Ip(Packet),
+}
+
+impl Packet {
+    /// Bytes of the frame that belong to the packet.
+    #[must_use]
+    pub fn frame_length(&self) -> usize {
+        ETHERNET_LENGTH + self.ip_length as usize
+    }
+
+    /// The protocol as policy knows it.
+    #[must_use]
+    pub fn protocol(&self) -> Protocol {
+        match self.transport {
+            Transport::Tcp { .. } => Protocol::Tcp,
+            Transport::Udp { .. } => Protocol::Udp,
+            Transport::Sctp { .. } => Protocol::Sctp,
+            Transport::Icmp(_) => Protocol::Icmp,
+            Transport::Icmpv6(_) => Protocol::Icmpv6,
+            Transport::LaterFragment(protocol) => protocol,
+            Transport::Other(number) => Protocol::from_number(number),
+        }
+    }
+
+    /// Source and destination port as policy and records know them: for ICMP zero and the type,
+    /// zeros where there are none.
+    #[must_use]
+    pub fn ports(&self) -> (u16, u16) {
+        match self.transport {
+            Transport::Tcp { ports, .. } | Transport::Udp { ports } | Transport::Sctp { ports } => {
+                ports
+            }
+            Transport::Icmp(message) | Transport::Icmpv6(message) => (0, u16::from(message.kind)),
+            Transport::LaterFragment(_) | Transport::Other(_) => (0, 0),
+        }
+    }
+
+    /// Whether this is an ICMP message about another packet.
+    #[must_use]
+    pub fn is_icmp_error(&self) -> bool {
+        match self.transport {
+            // [RFC 792: unreachable, source quench, time exceeded, parameter problem]
+            Transport::Icmp(message) => matches!(message.kind, 3 | 4 | 11 | 12),
+            // [RFC 4443 §2.1: error messages have types below 128]
+            Transport::Icmpv6(message) => message.kind < 128,
+            _ => false,
+        }
+    }
+}
+
+/// Reads a frame.
+///
+/// # Errors
+/// `Truncated`, `Malformed`, `SourceRouted`, `VlanTagged` or `EthertypeUnknown`.
+pub fn parse(frame: &FrameBytes<'_>) -> Result<Parsed, Drop> {
+    let head = frame.bytes();
+    let ethernet = Ethernet2HeaderSlice::from_slice(head).map_err(|_| Drop::Truncated)?;
+    let source_mac = MacAddress(ethernet.source());
+    let destination_mac = MacAddress(ethernet.destination());
+    let network = &head[ETHERNET_LENGTH..];
+    let outer = Outer {
+        source_mac,
+        destination_mac,
+        frame_length: frame.length(),
+    };
+    match ethernet.ether_type() {
+        EtherType::IPV4 => parse_ipv4(network, &outer).map(Parsed::Ip),
+        EtherType::IPV6 => parse_ipv6(network, &outer).map(Parsed::Ip),
+        EtherType::ARP => Ok(Parsed::Arp { source_mac }),
+        EtherType::VLAN_TAGGED_FRAME
+        | EtherType::PROVIDER_BRIDGING
+        | EtherType::VLAN_DOUBLE_TAGGED_FRAME => Err(Drop::VlanTagged),
+        _ => Err(Drop::EthertypeUnknown),
+    }
+}
+
+/// The addresses of a frame that `parse` refused, as far as they can be read; for records only.
+#[must_use]
+pub fn addresses(frame: &FrameBytes<'_>) -> Option<(IpAddr, IpAddr)> {
+    let head = frame.bytes();
+    let ethernet = Ethernet2HeaderSlice::from_slice(head).ok()?;
+    let network = &head[ETHERNET_LENGTH..];
+    match ethernet.ether_type() {
+        EtherType::IPV4 => {
+            let source = ipv4_at(network, 12)?;
+            Some((source, ipv4_at(network, 16)?))
+        }
+        EtherType::IPV6 => {
+            let header = Ipv6HeaderSlice::from_slice(network).ok()?;
+            Some((
+                IpAddr::V6(header.source_addr()),
+                IpAddr::V6(header.destination_addr()),
+            ))
+        }
+        _ => None,
+    }
+}
+
+fn ipv4_at(bytes: &[u8], offset: usize) -> Option<IpAddr> {
+    let octets: [u8; 4] = bytes.get(offset..offset + 4)?.try_into().ok()?;
+    Some(IpAddr::V4(Ipv4Addr::from(octets)))
+}
+
+/// What the Ethernet layer and the descriptors said.
+struct Outer {
+    source_mac: MacAddress,
+    destination_mac: MacAddress,
+    frame_length: usize,
+}
+
+impl Outer {
+    /// Bytes of the network header's slice that may be read as part of a packet of this length.
+    fn check(&self, ip_length: usize) -> Result<u32, Drop> {
+        if ip_length > self.frame_length - ETHERNET_LENGTH {
+            return Err(Drop::Truncated);
+        }
+        u32::try_from(ip_length).map_err(|_| Drop::Malformed)
+    }
+}
+
+fn parse_ipv4(network: &[u8], outer: &Outer) -> Result<Packet, Drop> {
+    let header = Ipv4HeaderSlice::from_slice(network).map_err(|error| match error {
+        err::ipv4::HeaderSliceError::Len(_) => Drop::Truncated,
+        err::ipv4::HeaderSliceError::Content(_) => Drop::Malformed,
+    })?;
+    let header_length = header.slice().len();
+    let total = usize::from(header.total_len());
+    if total < header_length {
+        return Err(Drop::Malformed);
+    }
+    let ip_length = outer.check(total)?;
+    if crate::checksum::sum(header.slice()) != 0xffff {
+        return Err(Drop::Malformed);
+    }
+    check_ipv4_options(header.options())?;
+    let is_later = header.fragments_offset().value() != 0;
+    let transport = if is_later {
+        Transport::LaterFragment(Protocol::from_number(header.protocol().0))
+    } else {
+        let above = &network[header_length..total.min(network.len())];
+        let rest = Rest {
+            bytes: above,
+            length: total - header_length,
+            is_fragment: header.more_fragments(),
+        };
+        parse_transport(header.protocol(), IpNumber::ICMP, &rest)?
+    };
+    Ok(Packet {
+        source_mac: outer.source_mac,
+        destination_mac: outer.destination_mac,
+        source: IpAddr::V4(header.source_addr()),
+        destination: IpAddr::V4(header.destination_addr()),
+        hops_left: header.ttl(),
+        ip_length,
+        transport_offset: (ETHERNET_LENGTH + header_length) as u16,
+        is_first_fragment: !is_later && header.more_fragments(),
+        has_fragment_header: false,
+        transport,
+    })
+}
+
+/// Walks the options; a source route would lead the packet past the address that was judged.
+fn check_ipv4_options(mut options: &[u8]) -> Result<(), Drop> {
+    // [RFC 791 §3.1: end of list 0, no operation 1, loose 131 and strict 137 source routing]
+    while let [kind, rest @ ..] = options {
+        match kind {
+            0 => return Ok(()),
+            1 => options = rest,
+            131 | 137 => return Err(Drop::SourceRouted),
+            _ => {
+                let length = usize::from(*rest.first().ok_or(Drop::Malformed)?);
+                if length < 2 {
+                    return Err(Drop::Malformed);
+                }
+                options = options.get(length..).ok_or(Drop::Malformed)?;
+            }
+        }
+    }
+    Ok(())
+}
+
+fn parse_ipv6(network: &[u8], outer: &Outer) -> Result<Packet, Drop> {
+    let header = Ipv6HeaderSlice::from_slice(network).map_err(|error| match error {
+        err::ipv6::HeaderSliceError::Len(_) => Drop::Truncated,
+        err::ipv6::HeaderSliceError::Content(_) => Drop::Malformed,
+    })?;
+    let total = header.header_len() + usize::from(header.payload_length());
+    let ip_length = outer.check(total)?;
+    let bytes = &network[..total.min(network.len())];
+    let chain = walk_extensions(header.next_header(), header.header_len(), bytes)?;
+    let transport = if chain.is_later_fragment {
+        Transport::LaterFragment(Protocol::from_number(chain.protocol.0))
+    } else {
+        let rest = Rest {
+            bytes: &bytes[chain.offset..],
+            length: total - chain.offset,
+            is_fragment: chain.is_first_fragment,
+        };
+        parse_transport(chain.protocol, IpNumber::IPV6_ICMP, &rest)?
+    };
+    Ok(Packet {
+        source_mac: outer.source_mac,
+        destination_mac: outer.destination_mac,
+        source: IpAddr::V6(header.source_addr()),
+        destination: IpAddr::V6(header.destination_addr()),
+        hops_left: header.hop_limit(),
+        ip_length,
+        transport_offset: (ETHERNET_LENGTH + chain.offset) as u16,
+        is_first_fragment: chain.is_first_fragment,
+        has_fragment_header: chain.has_fragment_header,
+        transport,
+    })
+}
+
+/// Where the extension headers of an IPv6 packet lead.
+struct Chain {
+    protocol: IpNumber,
+    /// From the start of the IPv6 header; never beyond the bytes that were walked.
+    offset: usize,
+    is_first_fragment: bool,
+    is_later_fragment: bool,
+    has_fragment_header: bool,
+}
+
+/// Walks the extension headers of a packet. [RFC 8200 §4]
+fn walk_extensions(first: IpNumber, start: usize, packet: &[u8]) -> Result<Chain, Drop> {
+    let mut chain = Chain {
+        protocol: first,
+        offset: start,
+        is_first_fragment: false,
+        is_later_fragment: false,
+        has_fragment_header: false,
+    };
+    for position in 0..=EXTENSION_HEADERS_MAX {
+        let bytes = packet.get(chain.offset..).ok_or(Drop::Truncated)?;
+        match chain.protocol {
+            // Only directly behind the IPv6 header. [RFC 8200 §4.1]
+            IpNumber::IPV6_HEADER_HOP_BY_HOP if position > 0 => return Err(Drop::Malformed),
+            IpNumber::IPV6_HEADER_HOP_BY_HOP
+            | IpNumber::IPV6_DESTINATION_OPTIONS
+            | IpNumber::IPV6_ROUTE_HEADER => {
+                let header =
+                    Ipv6RawExtHeaderSlice::from_slice(bytes).map_err(|_| Drop::Truncated)?;
+                // Segments left: the packet would go on to an address that was not judged.
+                let is_route = chain.protocol == IpNumber::IPV6_ROUTE_HEADER;
+                if is_route && header.slice()[3] != 0 {
+                    return Err(Drop::SourceRouted);
+                }
+                chain.offset += header.slice().len();
+                chain.protocol = header.next_header();
+            }
+            IpNumber::IPV6_FRAGMENTATION_HEADER => {
+                if chain.has_fragment_header {
+                    return Err(Drop::Malformed);
+                }
+                let header =
+                    Ipv6FragmentHeaderSlice::from_slice(bytes).map_err(|_| Drop::Truncated)?;
+                chain.has_fragment_header = true;
+                chain.offset += header.slice().len();
+                chain.protocol = header.next_header();
+                chain.is_later_fragment = header.fragment_offset().value() != 0;
+                chain.is_first_fragment = !chain.is_later_fragment && header.more_fragments();
+                if chain.is_later_fragment {
+                    return Ok(chain);
+                }
+            }
+            _ => return Ok(chain),
+        }
+    }
+    Err(Drop::Malformed)
+}
+
+/// What follows the IP header: the bytes that can be read here, and how many there are in all.
+struct Rest<'a> {
+    bytes: &'a [u8],
+    length: usize,
+    is_fragment: bool,
+}
+
+fn parse_transport(
+    protocol: IpNumber,
+    icmp_of_family: IpNumber,
+    rest: &Rest<'_>,
+) -> Result<Transport, Drop> {
+    match protocol {
+        IpNumber::TCP => parse_tcp(rest),
+        IpNumber::UDP => {
+            let header = UdpHeaderSlice::from_slice(rest.bytes).map_err(|_| Drop::Truncated)?;
+            let length = usize::from(header.length());
+            // A first fragment states the length of the whole datagram.
+            if length < 8 || (length > rest.length && !rest.is_fragment) {
+                return Err(Drop::Malformed);
+            }
+            Ok(Transport::Udp {
+                ports: (header.source_port(), header.destination_port()),
+            })
+        }
+        IpNumber::SCTP => {
+            let header = rest
+                .bytes
+                .get(..SCTP_HEADER_LENGTH)
+                .ok_or(Drop::Truncated)?;
+            Ok(Transport::Sctp {
+                ports: (word(header, 0), word(header, 2)),
+            })
+        }
+        IpNumber::ICMP | IpNumber::IPV6_ICMP if protocol == icmp_of_family => {
+            let header = rest
+                .bytes
+                .get(..ICMP_HEADER_LENGTH)
+                .ok_or(Drop::Truncated)?;
+            let message = icmp_message(header);
+            Ok(if icmp_of_family == IpNumber::ICMP {
+                Transport::Icmp(message)
+            } else {
+                Transport::Icmpv6(message)
+            })
+        }
+        other => Ok(Transport::Other(other.0)),
+    }
+}
+
+fn icmp_message(header: &[u8]) -> IcmpMessage {
+    IcmpMessage {
+        kind: header[0],
+        code: header[1],
+        identifier: word(header, 4),
+    }
+}
+
+fn word(bytes: &[u8], offset: usize) -> u16 {
+    u16::from_be_bytes([bytes[offset], bytes[offset + 1]])
+}
+
+fn parse_tcp(rest: &Rest<'_>) -> Result<Transport, Drop> {
+    let header = TcpHeaderSlice::from_slice(rest.bytes).map_err(|error| match error {
+        err::tcp::HeaderSliceError::Len(_) => Drop::Truncated,
+        err::tcp::HeaderSliceError::Content(_) => Drop::Malformed,
+    })?;
+    let flags = TcpFlags(header.slice()[13]);
+    // A SYN that also ends the connection means nothing; stacks disagree about it.
+    if flags.has(TcpFlags::SYN) && (flags.has(TcpFlags::FIN) || flags.has(TcpFlags::RST)) {
+        return Err(Drop::Malformed);
+    }
+    Ok(Transport::Tcp {
+        ports: (header.source_port(), header.destination_port()),
+        flags,
+        header_length: header.slice().len() as u8,
+        payload_max: if flags.has(TcpFlags::SYN) {
+            maximum_segment_size(&header.slice()[20..])
+        } else {
+            None
+        },
+    })
+}
+
+/// The maximum segment size option. [RFC 9293 §3.2: kind 2, length 4]
+fn maximum_segment_size(mut options: &[u8]) -> Option<u16> {
+    while let [kind, rest @ ..] = options {
+        match (*kind, rest) {
+            (0, _) => return None,
+            (1, _) => options = rest,
+            (2, [4, high, low, ..]) => return Some(u16::from_be_bytes([*high, *low])),
+            (_, [length, ..]) if *length >= 2 => options = options.get(usize::from(*length)..)?,
+            _ => return None,
+        }
+    }
+    None
+}
+
+/// The packet that an ICMP error is about, as far as the error quotes it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Quoted {
+    /// Who had sent it.
+    pub source: IpAddr,
+    /// Whom it was for.
+    pub destination: IpAddr,
+    /// What was above IP: ports or the ICMP message; flags and lengths are not quoted.
+    pub transport: QuotedTransport,
+}
+
+/// The first eight bytes above IP of a quoted packet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum QuotedTransport {
+    /// TCP, UDP or SCTP with source and destination port.
+    Ports(Protocol, (u16, u16)),
+    /// An ICMP or ICMPv6 message.
+    Icmp(Protocol, IcmpMessage),
+}
+
+/// Reads the packet that an ICMP error quotes. None when it cannot be read, or is a fragment
+/// after the first, or no flow can be of its kind.
+#[must_use]
+pub fn quoted(frame: &FrameBytes<'_>, error: &Packet) -> Option<Quoted> {
+    let end = frame.head_length.min(error.frame_length());
+    let start = usize::from(error.transport_offset) + ICMP_HEADER_LENGTH;
+    let bytes = frame.bytes().get(start..end)?;
+    let (source, destination, protocol, offset, family) = match error.source {
+        IpAddr::V4(_) => {
+            let header = Ipv4HeaderSlice::from_slice(bytes).ok()?;
+            if header.fragments_offset().value() != 0 {
+                return None;
+            }
+            (
+                IpAddr::V4(header.source_addr()),
+                IpAddr::V4(header.destination_addr()),
+                header.protocol(),
+                header.slice().len(),
+                IpNumber::ICMP,
+            )
+        }
+        IpAddr::V6(_) => {
+            let header = Ipv6HeaderSlice::from_slice(bytes).ok()?;
+            let chain = walk_extensions(header.next_header(), header.header_len(), bytes).ok()?;
+            if chain.is_later_fragment {
+                return None;
+            }
+            (
+                IpAddr::V6(header.source_addr()),
+                IpAddr::V6(header.destination_addr()),
+                chain.protocol,
+                chain.offset,
+                IpNumber::IPV6_ICMP,
+            )
+        }
+    };
+    let above = bytes.get(offset..offset + 8)?;
+    let named = Protocol::from_number(protocol.0);
+    let transport = match protocol {
+        IpNumber::TCP | IpNumber::UDP | IpNumber::SCTP => {
+            QuotedTransport::Ports(named, (word(above, 0), word(above, 2)))
+        }
+        icmp if icmp == family => QuotedTransport::Icmp(named, icmp_message(above)),
+        _ => return None,
+    };
+    Some(Quoted {
+        source,
+        destination,
+        transport,
+    })
+}
+
+/// Whether no packet on the wire may carry this address as a host's own: unspecified, loopback,
+/// reserved, or IPv4 hidden in IPv6. [RFC 6890]
+#[must_use]
+pub fn is_martian(address: IpAddr) -> bool {
+    match address {
+        IpAddr::V4(address) => {
+            let first = address.octets()[0];
+            first == 0 || first == 127 || first >= 240
+        }
+        IpAddr::V6(address) => {
+            address.is_unspecified() || address.is_loopback() || is_hidden_ipv4(address)
+        }
+    }
+}
+
+/// IPv4-mapped and IPv4-compatible addresses. [RFC 4291 §2.5.5]
+fn is_hidden_ipv4(address: Ipv6Addr) -> bool {
+    let segments = address.segments();
+    segments[..5] == [0; 5] && (segments[5] == 0xffff || segments[5] == 0)
+}
+
+/// Whether more than one host is meant.
+#[must_use]
+pub fn is_multicast(address: IpAddr) -> bool {
+    match address {
+        IpAddr::V4(address) => address.is_multicast() || address.is_broadcast(),
+        IpAddr::V6(address) => address.is_multicast(),
+    }
+}
+
+/// Whether the address counts only on its own link. [RFC 4291 §2.5.6]
+#[must_use]
+pub fn is_link_local_v6(address: IpAddr) -> bool {
+    matches!(address, IpAddr::V6(address) if address.segments()[0] & 0xffc0 == 0xfe80)
+}

@@ -1,0 +1,279 @@
+//! What both halves of a packet's walk share: find its flow, on a miss ask policy.
+
+use crate::decide::{Question, decide};
+use crate::engine::EngineSettings;
+use crate::flow::{Flow, FlowKey, FlowTable, FlowTicket, Role, Side, tuple_of};
+use crate::notice::Notices;
+use crate::packet::{self, Packet, TcpFlags};
+use crate::{Drop, Endpoint, EndpointKind, FrameBytes, Now, Outcome, Record, RecordKind, Snapshot};
+use portcullis_policy::{Identity, Tables, Verdict};
+
+/// One half of one packet's walk.
+pub(crate) struct Walk<'a> {
+    pub snapshot: &'a Snapshot,
+    pub settings: &'a EngineSettings,
+    pub flows: &'a mut FlowTable,
+    pub notices: &'a mut Notices,
+    pub now: Now,
+    /// What will be told, as far as it is known by now.
+    pub record: Record,
+    /// Whether the record is to be told at the end.
+    pub is_telling: bool,
+}
+
+/// How a packet may pass at a pod.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Admission {
+    /// It belongs to an entry. The verdict is there when this packet made us ask again.
+    Known {
+        ticket: FlowTicket,
+        verdict: Option<Verdict>,
+    },
+    /// It begins a flow that policy allows; `enter` puts it into the table.
+    New { flow: Flow, verdict: Verdict },
+    /// An ICMP error about an entry.
+    Related,
+}
+
+impl Admission {
+    /// What policy said, when this packet made us ask.
+    pub fn verdict(&self) -> Option<Verdict> {
+        match self {
+            Self::Known { verdict, .. } => *verdict,
+            Self::New { verdict, .. } => Some(*verdict),
+            Self::Related => None,
+        }
+    }
+}
+
+impl Walk<'_> {
+    /// Ends the walk in a drop and makes its record ready.
+    pub fn end(&mut self, reason: Drop) -> Outcome {
+        self.is_telling = true;
+        if !matches!(self.record.kind, RecordKind::Revoked(_)) {
+            self.record.kind = RecordKind::Drop(reason);
+        }
+        if let (Some(tables), Some((_, destination))) =
+            (self.snapshot.tables.as_deref(), self.record.addresses)
+        {
+            self.record.destination_identity = self.snapshot.identity_of(tables, destination);
+        }
+        Outcome::Drop(reason)
+    }
+
+    /// Notes in the record what a packet says of itself.
+    pub fn describe(&mut self, packet: &Packet) {
+        self.record.addresses = Some((packet.source, packet.destination));
+        self.record.protocol = Some(packet.protocol());
+        self.record.ports = packet.ports();
+    }
+
+    /// The tables, without which nothing passes.
+    pub fn tables(&self) -> Result<&'_ Tables, Drop> {
+        self.snapshot.tables.as_deref().ok_or(Drop::NoTables)
+    }
+
+    /// Who sent a packet that came in at this endpoint: the interface tells, the source address
+    /// has to fit.
+    pub fn source_of(&self, from: &Endpoint, packet: &Packet) -> Result<Identity, Drop> {
+        let source = packet.source;
+        let is_own = from.has_address(source);
+        if from.kind == EndpointKind::Pod {
+            return match (is_own, from.identity) {
+                (false, _) => Err(Drop::SourceAddressSpoofed),
+                (true, Identity::UNKNOWN) => Err(Drop::IdentityUnknown),
+                (true, identity) => Ok(identity),
+            };
+        }
+        if packet::is_martian(source)
+            || packet::is_multicast(source)
+            || packet::is_link_local_v6(source)
+        {
+            return Err(Drop::SourceInvalid);
+        }
+        if from.kind == EndpointKind::Host && is_own {
+            return Ok(Identity::HOST);
+        }
+        if self.snapshot.owner_of(source).is_some() {
+            return Err(Drop::SourceAddressSpoofed);
+        }
+        match self.tables()?.identity_of(source) {
+            Identity::UNKNOWN => Err(Drop::IdentityUnknown),
+            // The node speaks from its own interface only.
+            Identity::HOST if from.kind == EndpointKind::Uplink => Err(Drop::SourceAddressSpoofed),
+            identity => Ok(identity),
+        }
+    }
+
+    /// Finds the flow of a packet at a pod, and asks policy when there is none, or when the
+    /// entry was judged under other tables. `sender` is the side that sent the packet.
+    ///
+    /// # Errors
+    /// The denial, or why the packet can belong to no flow.
+    pub fn admit(
+        &mut self,
+        subject: &Endpoint,
+        sender: Side,
+        frame: &FrameBytes<'_>,
+        packet: &Packet,
+        peer: impl FnOnce() -> Identity,
+    ) -> Result<Admission, Drop> {
+        let Some(tuple) = tuple_of(packet) else {
+            return self.relate(subject, sender, frame, packet);
+        };
+        let key = FlowKey::of(subject.id, sender, packet, &tuple);
+        if let Some(ticket) = self.flows.find(&key, self.now)
+            && let Some(flow) = self.flows.flow(ticket)
+        {
+            // A SYN from the answering side is a connection of its own: taken for a part of this
+            // one it would pass unjudged.
+            let is_another =
+                tuple.role == Role::Opens && (flow.initiator != sender || flow.is_closing());
+            if !is_another {
+                let verdict = self.judge_again(subject, sender, ticket, peer)?;
+                return Ok(Admission::Known { ticket, verdict });
+            }
+        }
+        let initiator = self.initiator_of(sender, packet, tuple.role)?;
+        let verdict = self.ask(subject, sender, &key, initiator, peer())?;
+        let flow = Flow::new(
+            key,
+            initiator,
+            tuple.role,
+            self.snapshot.generation,
+            self.now,
+        );
+        Ok(Admission::New { flow, verdict })
+    }
+
+    /// Puts an admitted packet's flow into the table, or notes the packet in its entry.
+    ///
+    /// # Errors
+    /// `FlowTableFull`.
+    pub fn enter(
+        &mut self,
+        admission: &Admission,
+        sender: Side,
+        packet: &Packet,
+    ) -> Result<Option<FlowTicket>, Drop> {
+        match admission {
+            Admission::Related => Ok(None),
+            Admission::Known { ticket, .. } => {
+                if let Some(flow) = self.flows.flow_mut(*ticket) {
+                    flow.note(sender, packet, self.now);
+                }
+                Ok(Some(*ticket))
+            }
+            Admission::New { flow, .. } => {
+                let mut flow = *flow;
+                flow.note(sender, packet, self.now);
+                self.flows.insert(flow, self.now).map(Some)
+            }
+        }
+    }
+
+    /// Lets an ICMP error pass when the packet it quotes belongs to an entry of this pod.
+    fn relate(
+        &mut self,
+        subject: &Endpoint,
+        sender: Side,
+        frame: &FrameBytes<'_>,
+        packet: &Packet,
+    ) -> Result<Admission, Drop> {
+        let quoted = packet::quoted(frame, packet)
+            .filter(|quoted| quoted.source == packet.destination)
+            .ok_or(Drop::IcmpErrorUnrelated)?;
+        // The quoted packet went the other way.
+        let key = FlowKey::of_quoted(subject.id, sender.other(), &quoted);
+        let ticket = self
+            .flows
+            .find(&key, self.now)
+            .ok_or(Drop::IcmpErrorUnrelated)?;
+        // The error may come from a router: the flow is judged by its own peer.
+        let snapshot = self.snapshot;
+        let tables = snapshot.tables.as_deref().ok_or(Drop::NoTables)?;
+        let peer = || snapshot.identity_of(tables, key.remote);
+        self.judge_again(subject, sender, ticket, peer)?;
+        Ok(Admission::Related)
+    }
+
+    /// Asks again, in the initiator's direction, when the entry is of another generation. Judged
+    /// alone, a reply looks like an intruder.
+    fn judge_again(
+        &mut self,
+        subject: &Endpoint,
+        sender: Side,
+        ticket: FlowTicket,
+        peer: impl FnOnce() -> Identity,
+    ) -> Result<Option<Verdict>, Drop> {
+        let Some(flow) = self.flows.flow(ticket) else {
+            return Err(Drop::FlowUnknown);
+        };
+        if flow.generation == self.snapshot.generation {
+            return Ok(None);
+        }
+        let (key, initiator) = (flow.key, flow.initiator);
+        match self.ask(subject, sender, &key, initiator, peer()) {
+            Ok(verdict) => {
+                if let Some(flow) = self.flows.flow_mut(ticket) {
+                    flow.generation = self.snapshot.generation;
+                    flow.way = None;
+                }
+                Ok(Some(verdict))
+            }
+            Err(reason) => {
+                self.flows.remove(ticket);
+                self.record.kind = RecordKind::Revoked(reason);
+                Err(reason)
+            }
+        }
+    }
+
+    /// Asks policy, and notes in the record what it said.
+    fn ask(
+        &mut self,
+        subject: &Endpoint,
+        sender: Side,
+        key: &FlowKey,
+        initiator: Side,
+        peer: Identity,
+    ) -> Result<Verdict, Drop> {
+        let question = Question {
+            initiator,
+            peer,
+            protocol: key.protocol(),
+            port: key.service_port(initiator),
+        };
+        let answer = decide(self.tables()?, subject, &question);
+        let verdict = match &answer {
+            Ok(verdict) => Some(*verdict),
+            Err(denial) => denial.verdict,
+        };
+        match sender {
+            Side::Local => self.record.egress = verdict,
+            Side::Remote => self.record.ingress = verdict,
+        }
+        answer.map_err(|denial| denial.reason)
+    }
+
+    /// Which side began the flow of a packet that has no entry.
+    fn initiator_of(&self, sender: Side, packet: &Packet, role: Role) -> Result<Side, Drop> {
+        let flags = match role {
+            Role::Opens | Role::MayOpen => return Ok(sender),
+            Role::Answers => return Err(Drop::FlowUnknown),
+            Role::Continues(flags) => flags,
+        };
+        let age = self.now.0.saturating_sub(self.settings.started.0);
+        let is_learning = u128::from(age) < self.settings.midstream_learn.as_nanos();
+        if !is_learning || flags.has(TcpFlags::RST) {
+            return Err(Drop::FlowUnknown);
+        }
+        let (source, destination) = packet.ports();
+        // Who answers a SYN did not begin; otherwise servers have the lower port.
+        if flags.has(TcpFlags::SYN) || source < destination {
+            Ok(sender.other())
+        } else {
+            Ok(sender)
+        }
+    }
+}

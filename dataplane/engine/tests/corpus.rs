@@ -1,0 +1,135 @@
+//! Replays the committed inputs of the fuzzer, and keeps them what the builders make.
+//!
+//! `PORTCULLIS_WRITE_CORPUS=1 cargo test -p portcullis-engine --test corpus` writes them anew.
+
+mod network;
+
+use network::build::{ACK, FIN, PSH, RST, SYN, arp, quote, v4, v6};
+use network::exercise::{Step, exercise, read, write};
+use network::*;
+use portcullis_engine::{EndpointIndex, MacAddress};
+use std::fs;
+use std::path::{Path, PathBuf};
+
+fn folder() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/seeds/frame")
+}
+
+fn step(from: EndpointIndex, frame: Vec<u8>) -> Step {
+    Step {
+        from: from.0 as u8,
+        split: 0,
+        seconds: 0,
+        frame,
+    }
+}
+
+/// The seeds, by name.
+fn seeds() -> Vec<(&'static str, Vec<Step>)> {
+    let there = v4(CLIENT, SERVER);
+    let back = v4(SERVER, CLIENT);
+    let six = v6(CLIENT, SERVER);
+    let client = CLIENT_PARTY;
+    let group = (client.mac, MacAddress::BROADCAST);
+    let nobody = (MacAddress::default(), SERVER_PARTY.v4);
+    let query = there.udp((5000, 53), b"query");
+    let mut body = SERVER_PARTY.v6.octets().to_vec();
+    body.extend_from_slice(&[1, 1]);
+    body.extend_from_slice(&client.mac.0);
+    let solicitation = six
+        .clone()
+        .hops(255)
+        .destination("ff02::1:ff00:3".parse().unwrap())
+        .icmp(135, 0, [0; 4], &body);
+    let extended = six
+        .clone()
+        .options(0, &[60, 0, 1, 4, 0, 0, 0, 0, 17, 0, 1, 4, 0, 0, 0, 0]);
+    let to_world = |payload: usize| v4(CLIENT, UPLINK).tcp((40_000, 80), ACK, &vec![7; payload]);
+    vec![
+        (
+            "tcp-connection",
+            vec![
+                step(CLIENT, there.tcp((40_000, 80), SYN, b"")),
+                step(SERVER, back.tcp((80, 40_000), SYN | ACK, b"")),
+                step(CLIENT, there.tcp((40_000, 80), ACK | PSH, b"GET /")),
+                step(SERVER, back.tcp((80, 40_000), FIN | ACK, b"")),
+                step(CLIENT, there.tcp((40_000, 80), RST, b"")),
+            ],
+        ),
+        (
+            "udp-and-related-error",
+            vec![
+                step(CLIENT, query.clone()),
+                step(SERVER, back.icmp(3, 3, [0; 4], quote(&query))),
+            ],
+        ),
+        (
+            "arp-request",
+            vec![step(CLIENT, arp(1, group, (client.mac, client.v4), nobody))],
+        ),
+        ("neighbour-solicitation", vec![step(CLIENT, solicitation)]),
+        (
+            "echo-both-families",
+            vec![
+                step(CLIENT, v4(CLIENT, UPLINK).echo(true, 7)),
+                step(UPLINK, v4(UPLINK, CLIENT).echo(false, 7)),
+                step(CLIENT, v6(CLIENT, HOST).echo(true, 7)),
+            ],
+        ),
+        (
+            "ipv6-extension-headers",
+            vec![step(CLIENT, extended.udp((1, 53), b"x"))],
+        ),
+        (
+            "ipv4-options-and-fragments",
+            vec![
+                step(
+                    HOST,
+                    v4(HOST, SERVER).options(0, &[1, 7, 3, 0]).udp((1, 2), b"x"),
+                ),
+                step(CLIENT, there.clone().fragment(0x2000).udp((1, 53), b"x")),
+                step(CLIENT, there.clone().fragment(0x2001).udp((1, 53), b"x")),
+            ],
+        ),
+        (
+            "super-frame-and-too-big",
+            vec![
+                step(CLIENT, v4(CLIENT, UPLINK).tcp((40_000, 80), SYN, b"")),
+                step(CLIENT, to_world(9000)),
+                step(CLIENT, v4(CLIENT, UPLINK).udp((1, 2), &[7; 2000])),
+            ],
+        ),
+        (
+            "last-hop-and-sctp",
+            vec![
+                step(CLIENT, there.clone().hops(1).udp((1, 53), b"x")),
+                step(UPLINK, v4(UPLINK, CLIENT).sctp((1, 2), b"INIT")),
+            ],
+        ),
+    ]
+}
+
+#[test]
+fn the_committed_seeds_are_what_the_builders_make() {
+    let is_writing = std::env::var_os("PORTCULLIS_WRITE_CORPUS").is_some();
+    for (name, steps) in seeds() {
+        let path = folder().join(name);
+        let input = write(&steps);
+        assert_eq!(read(&input), steps, "{name}");
+        if is_writing {
+            fs::write(&path, &input).unwrap();
+        }
+        let committed = fs::read(&path).unwrap_or_else(|error| panic!("{name}: {error}"));
+        assert!(committed == input, "{name} is out of date");
+    }
+}
+
+#[test]
+fn every_committed_input_passes() {
+    let mut count = 0;
+    for entry in fs::read_dir(folder()).unwrap() {
+        exercise(&fs::read(entry.unwrap().path()).unwrap());
+        count += 1;
+    }
+    assert!(count >= seeds().len(), "{count} inputs");
+}

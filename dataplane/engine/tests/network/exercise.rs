@@ -1,0 +1,124 @@
+//! Reads any bytes as a few frames for a small node, walks them through the engine, and checks
+//! what must hold for each. Shared by the fuzzer and the replay of its corpus.
+
+use super::{End, HEAD_MAX, LATER, end_of, snapshot};
+use portcullis_engine::{
+    Engine, EngineSettings, FrameBytes, Now, Outcome, Parsed, Record, Snapshot, finish_checksum,
+    parse, segments,
+};
+use std::sync::{Arc, OnceLock};
+
+/// Frames that one input may hold.
+const FRAMES_MAX: usize = 16;
+
+/// One frame of an input.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Step {
+    /// The endpoint it comes in at, by its index.
+    pub from: u8,
+    /// Sixteenths of the frame that lie in the first piece; zero stands for all.
+    pub split: u8,
+    /// Seconds that pass before it.
+    pub seconds: u8,
+    pub frame: Vec<u8>,
+}
+
+/// Writes steps as an input.
+pub fn write(steps: &[Step]) -> Vec<u8> {
+    let mut input = Vec::new();
+    for step in steps {
+        input.extend_from_slice(&[step.from, step.split, step.seconds]);
+        input.extend_from_slice(&(step.frame.len() as u16).to_be_bytes());
+        input.extend_from_slice(&step.frame);
+    }
+    input
+}
+
+/// Reads an input as steps; a last frame that is cut off counts as far as it goes.
+pub fn read(mut input: &[u8]) -> Vec<Step> {
+    let mut steps = Vec::new();
+    while let [from, split, seconds, high, low, rest @ ..] = input {
+        let length = usize::from(u16::from_be_bytes([*high, *low])).min(rest.len());
+        steps.push(Step {
+            from: from % 6,
+            split: split % 16,
+            seconds: *seconds,
+            frame: rest[..length].to_vec(),
+        });
+        input = &rest[length..];
+        if steps.len() == FRAMES_MAX {
+            break;
+        }
+    }
+    steps
+}
+
+/// Walks an input through a fresh engine.
+pub fn exercise(input: &[u8]) {
+    static SNAPSHOT: OnceLock<Arc<Snapshot>> = OnceLock::new();
+    let snapshot = SNAPSHOT.get_or_init(|| Arc::new(snapshot(&[super::ALLOW_CLIENT], 1)));
+    let settings = EngineSettings {
+        flows_max: 8,
+        ..EngineSettings::default()
+    };
+    let mut engine = Engine::new(settings, (3, 4));
+    engine.adopt(Arc::clone(snapshot));
+    let mut records = Vec::with_capacity(2 * FRAMES_MAX);
+    let mut now = LATER;
+    for step in read(input) {
+        now = Now(now.0 + u64::from(step.seconds) * 1_000_000_000);
+        walk(&mut engine, &step, now, &mut records);
+        engine.expire(now);
+    }
+    assert_eq!(engine.records_lost(), 0);
+}
+
+fn walk(engine: &mut Engine, step: &Step, now: Now, records: &mut Vec<Record>) {
+    let all = step.frame.len().min(HEAD_MAX);
+    let head_length = match usize::from(step.split) {
+        0 => all,
+        sixteenths => all * sixteenths / 16,
+    };
+    let mut head = vec![0; HEAD_MAX];
+    head[..head_length].copy_from_slice(&step.frame[..head_length]);
+    let tail: Vec<&[u8]> = step.frame[head_length..].chunks(4096).collect();
+    let mut frame = FrameBytes {
+        head: &mut head,
+        head_length,
+        tail: &tail,
+    };
+    let told = records.len();
+    let from = portcullis_engine::EndpointIndex(u16::from(step.from));
+    let mut outcome = engine.egress(from, &mut frame, now, records);
+    if let Outcome::HandOver(handover) = outcome {
+        assert_eq!(
+            records.len(),
+            told,
+            "one record for each packet, at its end"
+        );
+        outcome = engine.ingress(&handover, &mut frame, now, records);
+        if handover.must_be_withdrawn(&outcome) {
+            engine.withdraw(&handover);
+        }
+    }
+    let told = records.len() - told;
+    match end_of(outcome, &frame) {
+        End::Dropped(_) => assert_eq!(told, 1),
+        End::Answered { reason, to, frame } => {
+            assert_eq!((told, to), (usize::from(reason.is_some()), from));
+            assert!(frame.len() >= 42);
+        }
+        End::Sent { .. } => {
+            assert!(told <= 1);
+            assert!(matches!(parse(&frame), Ok(Parsed::Ip(_))));
+            finish_checksum(&mut frame);
+        }
+        End::Cut { frames, .. } => {
+            assert!(told <= 1 && frames.len() > 1);
+            assert!(frames.iter().all(|frame| frame.len() <= 1514));
+        }
+    }
+    // These take any frame, whatever became of it.
+    assert!(segments(&frame, 1) <= frame.length());
+    finish_checksum(&mut frame);
+}
