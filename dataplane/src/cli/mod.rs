@@ -1,0 +1,269 @@
+//! The command line: what people type, and what they see.
+
+mod endpoint;
+mod observe;
+mod policy;
+mod status;
+
+use crate::ipc::SOCKET_PATH;
+use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+/// Zero-trust networking for the pods of this node, in userspace, on AF_XDP.
+///
+/// Nothing passes between pods unless a policy allows it, and every verdict can be seen.
+#[derive(Debug, Parser)]
+#[command(
+    name = "portcullis",
+    version,
+    after_help = "\
+Ten minutes by hand:
+  portcullis endpoint add web --namespace frontend --label app=frontend --ip 10.0.1.10 --state ./state
+  portcullis endpoint add api --namespace backend --label app=backend --ip 10.0.1.20 --state ./state
+  portcullis run --state ./state &
+  ip netns exec frontend-web ping -c1 10.0.1.20
+  portcullis observe --last 5
+
+Exit codes: 0 done; 1 it failed; 2 the command line was wrong; 3 `status`: the daemon is not ready."
+)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Runs the daemon: polices the pods of a state directory until it is told to stop.
+    #[command(after_help = "\
+The directory holds Kubernetes manifests (*.yaml, *.yml, *.json): Namespace, Pod,
+CiliumNetworkPolicy, CiliumClusterwideNetworkPolicy, NetworkPolicy. It is watched: a change takes
+effect at once, all of it or nothing. `config.yaml` in it holds the settings of the node:
+
+  uplink: eth0                     # way out; without one pods reach each other and the node
+  podCIDRs: [10.0.1.0/24]          # addresses of this node's pods, routed to the daemon
+  policyEnforcementMode: default   # default, always, never
+  allowLocalhost: always           # always: kubelet probes pass default deny; policy
+  compat: portcullis               # portcullis, cilium: whose reading where the two differ
+  workers: {count: 1, cores: [0]}  # threads of the packet path, and where they are pinned
+  xdpMode: generic                 # generic: 64 KB segments cross whole; native
+  umemFrames: 16384                # chunks of 4 KiB of packet memory")]
+    Run(RunArgs),
+    /// Shows endpoints, identities, generations, counters and faults of the daemon.
+    Status(StatusArgs),
+    /// Shows flows and drops with the policy that decided, one a line.
+    Observe(ObserveArgs),
+    /// Works on policy documents.
+    Policy {
+        /// What to do with them.
+        #[command(subcommand)]
+        command: PolicyCommand,
+    },
+    /// Makes, removes and lists pods of this node by hand.
+    Endpoint {
+        /// What to do with it.
+        #[command(subcommand)]
+        command: EndpointCommand,
+    },
+    /// Prints a completion script: `portcullis completion bash > /etc/bash_completion.d/portcullis`.
+    Completion {
+        /// The shell it is for.
+        shell: clap_complete::Shell,
+    },
+    /// Prints the manual page: `portcullis man > portcullis.1`.
+    Man,
+}
+
+/// Arguments of `run`.
+#[derive(Debug, Args)]
+pub struct RunArgs {
+    /// Directory of manifests.
+    #[arg(long, value_name = "DIR")]
+    pub state: PathBuf,
+    /// Unix socket on which `status` and `observe` are answered.
+    #[arg(long, value_name = "PATH", default_value = SOCKET_PATH)]
+    pub socket: PathBuf,
+    /// Directory on a BPF file system where attachments are pinned, so that pods stay cut off when
+    /// the daemon dies.
+    #[arg(long, value_name = "DIR", default_value = "/sys/fs/bpf/portcullis")]
+    pub bpffs: PathBuf,
+}
+
+/// How to print.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
+pub enum Output {
+    /// For people.
+    #[default]
+    Text,
+    /// For machines.
+    Json,
+}
+
+/// Arguments of `status`.
+#[derive(Debug, Args)]
+pub struct StatusArgs {
+    /// How to print.
+    #[arg(short, long, value_enum, default_value_t)]
+    pub output: Output,
+    /// Waits until the daemon is ready: documents accepted, every worker up to date, every
+    /// endpoint attached.
+    #[arg(long)]
+    pub wait: bool,
+    /// Seconds that `--wait` waits at most.
+    #[arg(long, value_name = "SECONDS", default_value_t = 30)]
+    pub wait_duration: u64,
+    /// Unix socket of the daemon.
+    #[arg(long, value_name = "PATH", default_value = SOCKET_PATH)]
+    pub socket: PathBuf,
+}
+
+/// Arguments of `observe`.
+#[derive(Debug, Args)]
+pub struct ObserveArgs {
+    /// Stays, and shows what comes.
+    #[arg(short, long)]
+    pub follow: bool,
+    /// How many of the past; all that are kept unless `--follow` is given, then none.
+    #[arg(long, value_name = "N")]
+    pub last: Option<usize>,
+    /// Only this verdict: FORWARDED, DROPPED.
+    #[arg(long, value_name = "VERDICT", ignore_case = true, value_parser = ["FORWARDED", "DROPPED"])]
+    pub verdict: Vec<String>,
+    /// Only flows from or to this pod: `namespace/name`, `namespace/` or `name`.
+    #[arg(long, value_name = "POD")]
+    pub pod: Vec<String>,
+    /// Only this protocol: tcp, udp, sctp, icmp, icmpv4, icmpv6.
+    #[arg(long, value_name = "PROTOCOL")]
+    pub protocol: Vec<String>,
+    /// Only this port, at either end.
+    #[arg(long, value_name = "PORT")]
+    pub port: Vec<u16>,
+    /// Only drops for this reason, by the key that `status` shows.
+    #[arg(long, value_name = "REASON")]
+    pub drop_reason: Vec<String>,
+    /// How to print.
+    #[arg(short, long, value_enum, default_value_t)]
+    pub output: Output,
+    /// Unix socket of the daemon.
+    #[arg(long, value_name = "PATH", default_value = SOCKET_PATH)]
+    pub socket: PathBuf,
+}
+
+/// What to do with policies.
+#[derive(Debug, Subcommand)]
+pub enum PolicyCommand {
+    /// Checks documents as the daemon would: every fault is named with file, document and field.
+    Check {
+        /// Files of YAML or JSON, each with any number of documents; `-` is standard input.
+        #[arg(required = true, value_name = "FILE")]
+        files: Vec<PathBuf>,
+        /// Judges as Cilium does where the two differ.
+        #[arg(long)]
+        compat_cilium: bool,
+    },
+}
+
+/// What to do with endpoints.
+#[derive(Debug, Subcommand)]
+pub enum EndpointCommand {
+    /// Makes a pod: a network namespace, a veth pair with addresses and routes, and its manifest.
+    Add(EndpointAddArgs),
+    /// Removes a pod that `add` made. Nothing to remove is no fault.
+    Del {
+        /// Name of the pod.
+        name: String,
+        /// Its Kubernetes namespace.
+        #[arg(long, default_value = "default")]
+        namespace: String,
+        /// Directory of manifests.
+        #[arg(long, value_name = "DIR")]
+        state: PathBuf,
+    },
+    /// Lists the pods of a state directory that have an interface here.
+    List {
+        /// Directory of manifests.
+        #[arg(long, value_name = "DIR")]
+        state: PathBuf,
+        /// How to print.
+        #[arg(short, long, value_enum, default_value_t)]
+        output: Output,
+    },
+}
+
+/// Arguments of `endpoint add`.
+#[derive(Debug, Args)]
+pub struct EndpointAddArgs {
+    /// Name of the pod.
+    pub name: String,
+    /// Its Kubernetes namespace. Labels of the namespace come from a Namespace document.
+    #[arg(long, default_value = "default")]
+    pub namespace: String,
+    /// A label, `key=value`; may be given again.
+    #[arg(long = "label", value_name = "KEY=VALUE")]
+    pub labels: Vec<String>,
+    /// An address, IPv4 or IPv6; may be given again.
+    #[arg(long = "ip", value_name = "ADDRESS", required = true)]
+    pub addresses: Vec<IpAddr>,
+    /// Directory of manifests; the Pod's is written there.
+    #[arg(long, value_name = "DIR")]
+    pub state: PathBuf,
+    /// Network namespace by name or path; `<namespace>-<name>` unless given. Made if missing.
+    #[arg(long, value_name = "NETNS")]
+    pub netns: Option<String>,
+    /// MTU of the pod's routes: that of the path to the outside.
+    #[arg(long, default_value_t = 1500)]
+    pub mtu: u32,
+    /// Service account.
+    #[arg(long, value_name = "NAME")]
+    pub service_account: Option<String>,
+    /// A named port, `name=80/TCP`; may be given again.
+    #[arg(long = "port", value_name = "NAME=PORT/PROTOCOL")]
+    pub ports: Vec<String>,
+}
+
+/// Does what the command line says.
+#[must_use]
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let done = match cli.command {
+        Command::Run(args) => crate::daemon::run(&args),
+        Command::Status(args) => return status::status(&args),
+        Command::Observe(args) => observe::observe(&args),
+        Command::Policy {
+            command:
+                PolicyCommand::Check {
+                    files,
+                    compat_cilium,
+                },
+        } => policy::check(&files, compat_cilium),
+        Command::Endpoint { command } => endpoint::endpoint(command),
+        Command::Completion { shell } => {
+            clap_complete::generate(
+                shell,
+                &mut Cli::command(),
+                "portcullis",
+                &mut std::io::stdout(),
+            );
+            Ok(())
+        }
+        Command::Man => clap_mangen::Man::new(Cli::command())
+            .render(&mut std::io::stdout())
+            .map_err(|e| e.to_string()),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(fault) => {
+            anstream::eprintln!("{}: {fault}", paint("error", anstyle::AnsiColor::Red));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Colours a word, where the terminal can show it.
+fn paint(word: &str, colour: anstyle::AnsiColor) -> String {
+    let style = anstyle::Style::new().fg_color(Some(colour.into())).bold();
+    format!("{style}{word}{style:#}")
+}

@@ -1,0 +1,346 @@
+//! The node's settings: `config.yaml` of the state directory.
+
+use crate::xdp::XdpMode;
+use portcullis_policy::{AllowLocalhost, Compat, DocumentError, EnforcementMode};
+use serde::{Deserialize, Deserializer};
+use std::fmt;
+use std::net::IpAddr;
+use std::str::FromStr;
+
+/// An address block, `10.0.1.0/24`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+pub struct AddressBlock {
+    /// Any address in it.
+    pub address: IpAddr,
+    /// Bits of the prefix.
+    pub prefix_length: u8,
+}
+
+impl AddressBlock {
+    /// The block with the bits behind its prefix cleared, as the kernel wants it in a route.
+    #[must_use]
+    pub fn network(&self) -> Self {
+        let address = match self.address {
+            IpAddr::V4(address) => {
+                let mask = u32::MAX
+                    .checked_shl(32 - u32::from(self.prefix_length))
+                    .unwrap_or(0);
+                IpAddr::V4((address.to_bits() & mask).into())
+            }
+            IpAddr::V6(address) => {
+                let mask = u128::MAX
+                    .checked_shl(128 - u32::from(self.prefix_length))
+                    .unwrap_or(0);
+                IpAddr::V6((address.to_bits() & mask).into())
+            }
+        };
+        Self { address, ..*self }
+    }
+}
+
+impl FromStr for AddressBlock {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let wrong = || format!("expected an address block such as 10.0.1.0/24, found \"{text}\"");
+        let (address, length) = text.split_once('/').ok_or_else(wrong)?;
+        let address: IpAddr = address.parse().map_err(|_| wrong())?;
+        let prefix_length: u8 = length.parse().map_err(|_| wrong())?;
+        let most = if address.is_ipv4() { 32 } else { 128 };
+        if prefix_length > most {
+            return Err(wrong());
+        }
+        Ok(Self {
+            address,
+            prefix_length,
+        })
+    }
+}
+
+impl TryFrom<String> for AddressBlock {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        text.parse()
+    }
+}
+
+impl fmt::Display for AddressBlock {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.address, self.prefix_length)
+    }
+}
+
+/// How many workers there are, and where they run.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct WorkersConfig {
+    /// Worker threads, 1 to 64.
+    pub count: u16,
+    /// The core of each worker, in order; workers beyond the list are not pinned.
+    pub cores: Vec<usize>,
+}
+
+impl Default for WorkersConfig {
+    fn default() -> Self {
+        Self {
+            count: 1,
+            cores: Vec::new(),
+        }
+    }
+}
+
+/// Everything that is set per node.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase", default)]
+pub struct Config {
+    /// Interface of the node's way out. Without one pods reach each other and the node only.
+    pub uplink: Option<String>,
+    /// The blocks that this node's pods have their addresses from; routed to the host pair.
+    #[serde(rename = "podCIDRs")]
+    pub pod_cidrs: Vec<AddressBlock>,
+    /// What happens to an endpoint that no policy selects.
+    pub policy_enforcement_mode: EnforcementMode,
+    /// Whether this node reaches its own pods in spite of default deny.
+    pub allow_localhost: AllowLocalhost,
+    /// Ours, or Cilium's reading, where the two differ.
+    pub compat: Compat,
+    /// Threads of the packet path.
+    pub workers: WorkersConfig,
+    /// How the kernel program is attached.
+    #[serde(deserialize_with = "xdp_mode")]
+    pub xdp_mode: XdpMode,
+    /// Chunks of 4 KiB of packet memory, shared by all interfaces. A power of two.
+    pub umem_frames: u32,
+    /// Chunks that wait in the fill ring of an interface without traffic.
+    pub idle_frames: u32,
+    /// Flows that one worker remembers.
+    pub flows_max: u32,
+    /// Flow records that `portcullis observe` can look back on.
+    pub observe_history: u32,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            uplink: None,
+            pod_cidrs: Vec::new(),
+            policy_enforcement_mode: EnforcementMode::Default,
+            allow_localhost: AllowLocalhost::Always,
+            compat: Compat::Portcullis,
+            workers: WorkersConfig::default(),
+            xdp_mode: XdpMode::Generic,
+            umem_frames: 16 * 1024,
+            idle_frames: 32,
+            flows_max: 64 * 1024,
+            observe_history: 16 * 1024,
+        }
+    }
+}
+
+impl Config {
+    /// Reads `config.yaml`.
+    ///
+    /// # Errors
+    /// Unknown fields, values of the wrong kind and values out of bounds, each with its place.
+    pub fn parse(file: &str, text: &str) -> Result<Self, Vec<DocumentError>> {
+        let config: Self = decode(file, text)?;
+        let mut errors = Vec::new();
+        let mut expect = |field: &str, is_right: bool, expected: &str, found: String| {
+            if !is_right {
+                errors.push(DocumentError {
+                    file: file.into(),
+                    document: 1,
+                    field: field.into(),
+                    expected: expected.into(),
+                    found,
+                });
+            }
+        };
+        let workers = &config.workers;
+        expect(
+            "workers.count",
+            (1..=64).contains(&workers.count),
+            "1 to 64",
+            workers.count.to_string(),
+        );
+        expect(
+            "workers.cores",
+            workers.cores.len() <= usize::from(workers.count),
+            "at most one core a worker",
+            format!(
+                "{} cores for {} workers",
+                workers.cores.len(),
+                workers.count
+            ),
+        );
+        let frames = config.umem_frames;
+        expect(
+            "umemFrames",
+            frames.is_power_of_two() && (1024..=1 << 20).contains(&frames),
+            "a power of two from 1024 to 1048576",
+            frames.to_string(),
+        );
+        let idle = config.idle_frames;
+        expect(
+            "idleFrames",
+            (18..=2048).contains(&idle),
+            "18 to 2048",
+            idle.to_string(),
+        );
+        let flows = config.flows_max;
+        expect(
+            "flowsMax",
+            (1024..=1 << 24).contains(&flows),
+            "1024 to 16777216",
+            flows.to_string(),
+        );
+        let history = config.observe_history;
+        expect(
+            "observeHistory",
+            (1..=1 << 20).contains(&history),
+            "1 to 1048576",
+            history.to_string(),
+        );
+        if errors.is_empty() {
+            Ok(config)
+        } else {
+            Err(errors)
+        }
+    }
+
+    /// The fields in which `new` differs and which only a restart can change.
+    #[must_use]
+    pub fn restart_needed_for(&self, new: &Self) -> Vec<&'static str> {
+        let mut fields = Vec::new();
+        let mut compare = |name, differs: bool| {
+            if differs {
+                fields.push(name);
+            }
+        };
+        compare("uplink", self.uplink != new.uplink);
+        compare("podCIDRs", self.pod_cidrs != new.pod_cidrs);
+        compare("workers", self.workers != new.workers);
+        compare("xdpMode", self.xdp_mode != new.xdp_mode);
+        compare("umemFrames", self.umem_frames != new.umem_frames);
+        compare("idleFrames", self.idle_frames != new.idle_frames);
+        compare("flowsMax", self.flows_max != new.flows_max);
+        compare(
+            "observeHistory",
+            self.observe_history != new.observe_history,
+        );
+        fields
+    }
+}
+
+fn xdp_mode<'de, D: Deserializer<'de>>(from: D) -> Result<XdpMode, D::Error> {
+    let key = String::deserialize(from)?;
+    XdpMode::of_key(&key).ok_or_else(|| {
+        serde::de::Error::custom(format!("expected generic or native, found \"{key}\""))
+    })
+}
+
+/// Reads YAML into a type, and says where it does not fit.
+fn decode<T: serde::de::DeserializeOwned + Default>(
+    file: &str,
+    text: &str,
+) -> Result<T, Vec<DocumentError>> {
+    let fault = |field: String, expected: String, found: String| {
+        vec![DocumentError {
+            file: file.into(),
+            document: 1,
+            field,
+            expected,
+            found,
+        }]
+    };
+    let value: serde_json::Value = serde_saphyr::from_str(text).map_err(|e| {
+        fault(
+            String::new(),
+            "YAML".into(),
+            e.to_string().replace('\n', "; "),
+        )
+    })?;
+    if value.is_null() {
+        return Ok(T::default());
+    }
+    serde_path_to_error::deserialize(value).map_err(|error| {
+        let mut field = error.path().to_string();
+        let message = error.into_inner().to_string();
+        // serde speaks of the container; our users look for the field.
+        if let Some(unknown) = message.strip_prefix("unknown field `")
+            && let Some((name, known)) = unknown.split_once("`, expected ")
+        {
+            if !field.ends_with(name) {
+                field = if field == "." {
+                    name.into()
+                } else {
+                    format!("{field}.{name}")
+                };
+            }
+            return fault(field, known.replace('`', ""), format!("\"{name}\""));
+        }
+        match message.split_once(", expected ") {
+            Some((found, expected)) => fault(
+                field,
+                expected.replace('`', ""),
+                found
+                    .trim_start_matches("invalid type: ")
+                    .replace('`', "\""),
+            ),
+            None => match message
+                .strip_prefix("expected ")
+                .and_then(|m| m.split_once(", found "))
+            {
+                Some((expected, found)) => fault(field, expected.into(), found.into()),
+                None => fault(field, "a value that fits".into(), message),
+            },
+        }
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_full_config_is_read() {
+        let text = "uplink: eth0\npodCIDRs: [10.0.1.0/24, 'fd00:1::/64']\npolicyEnforcementMode: always\n\
+                    workers: {count: 2, cores: [0, 1]}\nxdpMode: native\numemFrames: 4096\n";
+        let config = Config::parse("config.yaml", text).unwrap();
+        let expected = Config {
+            uplink: Some("eth0".into()),
+            pod_cidrs: vec![
+                "10.0.1.0/24".parse().unwrap(),
+                "fd00:1::/64".parse().unwrap(),
+            ],
+            policy_enforcement_mode: EnforcementMode::Always,
+            workers: WorkersConfig {
+                count: 2,
+                cores: vec![0, 1],
+            },
+            xdp_mode: XdpMode::Native,
+            umem_frames: 4096,
+            ..Config::default()
+        };
+        assert_eq!(config, expected);
+    }
+
+    #[test]
+    fn faults_name_their_field() {
+        let text = "umemFrames: 1000\nworkers: {count: 0}\n";
+        let errors = Config::parse("config.yaml", text).unwrap_err();
+        let texts: Vec<String> = errors.iter().map(ToString::to_string).collect();
+        assert_eq!(
+            texts,
+            [
+                "config.yaml, document 1, workers.count: expected 1 to 64, found 0",
+                "config.yaml, document 1, umemFrames: expected a power of two from 1024 to 1048576, found 1000",
+            ]
+        );
+        let typo = Config::parse("config.yaml", "policyEnforcmentMode: always").unwrap_err();
+        let text = typo[0].to_string();
+        assert!(text.contains("policyEnforcementMode"), "{text}");
+    }
+}

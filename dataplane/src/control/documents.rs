@@ -1,0 +1,94 @@
+//! The documents in force: parsed once per text, replaced as a whole or not at all.
+
+use super::source::{SourceFile, SourceState};
+use crate::config::Config;
+use crate::status::DocumentsStatus;
+use portcullis_policy::{Document, DocumentError, Object, Settings, parse_documents};
+use std::collections::HashMap;
+
+/// The documents of one state of the source.
+#[derive(Debug, Default, Clone)]
+pub struct Documents {
+    /// Text and meaning of each file, by its name.
+    files: HashMap<String, (String, Vec<Document>)>,
+    /// The settings they were parsed under.
+    settings: Option<Settings>,
+    /// All documents in the order of their files.
+    all: Vec<Document>,
+}
+
+impl Documents {
+    /// Parses a state. Files whose text did not change are not parsed again.
+    ///
+    /// # Errors
+    /// Every fault of every file. `self` is as it was.
+    pub fn parse(
+        &self,
+        state: &SourceState,
+        settings: &Settings,
+    ) -> Result<Self, Vec<DocumentError>> {
+        let mut next = Self {
+            settings: Some(settings.clone()),
+            ..Self::default()
+        };
+        let mut errors = Vec::new();
+        let is_same_reading = self.settings.as_ref() == Some(settings);
+        for SourceFile { name, text } in &state.files {
+            let known = self
+                .files
+                .get(name)
+                .filter(|(old, _)| is_same_reading && old == text);
+            let documents = match known {
+                Some((_, documents)) => documents.clone(),
+                None => match parse_documents(name, text, settings) {
+                    Ok(documents) => documents,
+                    Err(faults) => {
+                        errors.extend(faults);
+                        continue;
+                    }
+                },
+            };
+            next.all.extend(documents.iter().cloned());
+            next.files.insert(name.clone(), (text.clone(), documents));
+        }
+        if errors.is_empty() {
+            Ok(next)
+        } else {
+            Err(errors)
+        }
+    }
+
+    /// All documents, in the order of their files.
+    #[must_use]
+    pub fn all(&self) -> &[Document] {
+        &self.all
+    }
+
+    /// How many there are of each sort.
+    #[must_use]
+    pub fn counts(&self) -> DocumentsStatus {
+        let mut counts = DocumentsStatus {
+            files: self.files.len(),
+            ..DocumentsStatus::default()
+        };
+        for document in &self.all {
+            match document.object {
+                Object::Pod(_) => counts.pods += 1,
+                Object::Namespace(_) => counts.namespaces += 1,
+                _ => counts.policies += 1,
+            }
+        }
+        counts
+    }
+}
+
+/// What the settings of the node mean for policy.
+#[must_use]
+pub fn settings_of(config: &Config) -> Settings {
+    Settings {
+        enforcement_mode: config.policy_enforcement_mode,
+        allow_localhost: config.allow_localhost,
+        compat: config.compat,
+        ..Settings::default()
+    }
+}

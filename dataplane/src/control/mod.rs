@@ -1,0 +1,14 @@
+//! The control path: a policy walks `next → parse_document → rules → assign_identities → compile →
+//! publish → adopt → acknowledge`.
+
+pub mod directory;
+mod documents;
+mod endpoints;
+pub mod host_pair;
+pub mod publish;
+mod reconcile;
+pub mod source;
+
+pub use documents::Documents;
+pub use endpoints::{SLOTS_MAX, Slot, SlotKey, Slots, Wanted};
+pub use reconcile::{Control, Notice};

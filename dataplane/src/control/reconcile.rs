@@ -1,0 +1,469 @@
+//! The control loop: what documents and kernel say becomes endpoints, tables and a snapshot.
+
+use super::documents::{Documents, settings_of};
+use super::endpoints::{Slot, SlotKey, Slots, Wanted};
+use super::host_pair::NET_END;
+use super::publish::{self, KernelView};
+use super::source::{SourceError, SourceState};
+use crate::config::Config;
+use crate::netlink::Netlink;
+use crate::rings::{FreeFrames, Socket, Umem};
+use crate::status_view::StatusView;
+use crate::worker::{Command, Reply, WorkerHandle};
+use crate::xdp::{InterfaceKind, Redirect};
+use portcullis_engine::{EndpointIndex, EndpointKind, MacAddress, Snapshot};
+use portcullis_policy::{
+    Generation, IdentityAllocator, NodeFacts, Object, Settings, Tables, compile,
+};
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// The annotation that names the host end of a pod's veth pair.
+pub const INTERFACE_ANNOTATION: &str = "portcullis.io/interface";
+/// The annotation that names the pod's MAC address.
+pub const MAC_ANNOTATION: &str = "portcullis.io/mac";
+
+/// Replies of workers are looked for this often.
+const TICK: Duration = Duration::from_millis(100);
+/// A worker that has not answered by then is reported.
+const WORKER_PATIENCE: Duration = Duration::from_secs(5);
+
+/// Something that control has to look at.
+#[derive(Debug)]
+pub enum Notice {
+    /// The source has new documents, or cannot be read.
+    Documents(Result<SourceState, SourceError>),
+    /// Links, addresses, routes or neighbours changed.
+    KernelChanged,
+    /// End in order.
+    Shutdown,
+}
+
+/// The control path of one daemon.
+pub struct Control {
+    /// Settings in force.
+    pub config: Config,
+    /// The kernel program.
+    pub redirect: Redirect,
+    /// Packet memory.
+    pub umem: Arc<Umem>,
+    /// Free frames to arm new sockets with.
+    pub free: FreeFrames,
+    /// The workers, by number.
+    pub workers: Vec<WorkerHandle>,
+    /// Questions to the kernel.
+    pub netlink: Netlink,
+    /// What `status` shows.
+    pub view: Arc<StatusView>,
+    slots: Slots,
+    documents: Documents,
+    identities: IdentityAllocator,
+    tables: Option<Arc<Tables>>,
+    kernel: KernelView,
+    /// What the tables were compiled for.
+    facts: NodeFacts,
+    snapshot: Arc<Snapshot>,
+    generation: Generation,
+    sampled: Instant,
+    /// Whether a reply of a worker changed something that has to be applied.
+    is_stale: bool,
+}
+
+impl Control {
+    /// Control over what was made at start.
+    #[must_use]
+    pub fn new(
+        config: Config,
+        redirect: Redirect,
+        umem: Arc<Umem>,
+        workers: Vec<WorkerHandle>,
+        netlink: Netlink,
+        view: Arc<StatusView>,
+    ) -> Self {
+        let slots = Slots::new(config.workers.count);
+        let kernel = KernelView::default();
+        let snapshot = Arc::new(publish::snapshot(Generation(0), None, &slots, &kernel));
+        Self {
+            config,
+            redirect,
+            free: FreeFrames::new(&umem),
+            umem,
+            workers,
+            netlink,
+            view,
+            slots,
+            documents: Documents::default(),
+            identities: IdentityAllocator::new(),
+            tables: None,
+            kernel,
+            facts: NodeFacts::default(),
+            snapshot,
+            generation: Generation(0),
+            sampled: Instant::now(),
+            is_stale: false,
+        }
+    }
+
+    /// Runs until it is told to end.
+    pub fn run(mut self, notices: &Receiver<Notice>) {
+        loop {
+            match notices.recv_timeout(TICK) {
+                Ok(Notice::Documents(state)) => self.take_documents(state),
+                Ok(Notice::KernelChanged) => {
+                    // One change seldom comes alone.
+                    thread::sleep(Duration::from_millis(10));
+                    self.take_kernel();
+                }
+                Ok(Notice::Shutdown) | Err(RecvTimeoutError::Disconnected) => return,
+                Err(RecvTimeoutError::Timeout) => {}
+            }
+            self.take_replies();
+            if std::mem::take(&mut self.is_stale) {
+                self.take_kernel();
+            }
+            if self.sampled.elapsed() >= Duration::from_secs(1) {
+                self.sampled = Instant::now();
+                self.view.sample(&self.workers, &self.redirect);
+            }
+        }
+    }
+
+    /// New documents: all of them take effect, or none.
+    fn take_documents(&mut self, state: Result<SourceState, SourceError>) {
+        let state = match state {
+            Ok(state) => state,
+            Err(error) => return self.view.refuse(vec![error.to_string()]),
+        };
+        let config = match &state.config {
+            Some(file) => match Config::parse(&file.name, &file.text) {
+                Ok(config) => config,
+                Err(errors) => return self.refuse(&errors),
+            },
+            None => Config::default(),
+        };
+        let settings = settings_of(&config);
+        let documents = match self.documents.parse(&state, &settings) {
+            Ok(documents) => documents,
+            Err(errors) => return self.refuse(&errors),
+        };
+        self.look_at_kernel();
+        let facts = self.node_facts();
+        let tables = match self.compile(&documents, &facts, &settings) {
+            Ok(tables) => tables,
+            Err(errors) => return self.refuse(&errors),
+        };
+        let restart = self.config.restart_needed_for(&config);
+        self.config.policy_enforcement_mode = config.policy_enforcement_mode;
+        self.config.allow_localhost = config.allow_localhost;
+        self.config.compat = config.compat;
+        let mut warnings: Vec<String> = documents
+            .all()
+            .iter()
+            .flat_map(|document| &document.warnings)
+            .map(ToString::to_string)
+            .collect();
+        if !restart.is_empty() {
+            warnings.push(format!(
+                "config.yaml: needs a restart for {}",
+                restart.join(", ")
+            ));
+        }
+        self.documents = documents;
+        self.facts = facts;
+        self.tables = Some(Arc::new(tables));
+        self.view
+            .accept(&self.config, self.documents.counts(), warnings);
+        self.apply();
+    }
+
+    fn refuse(&self, errors: &[portcullis_policy::DocumentError]) {
+        self.view
+            .refuse(errors.iter().map(ToString::to_string).collect());
+    }
+
+    fn compile(
+        &mut self,
+        documents: &Documents,
+        facts: &NodeFacts,
+        settings: &Settings,
+    ) -> Result<Tables, Vec<portcullis_policy::DocumentError>> {
+        let generation = Generation(self.generation.0 + 1);
+        compile(
+            documents.all(),
+            facts,
+            settings,
+            &mut self.identities,
+            generation,
+        )
+    }
+
+    /// Links, addresses, routes or neighbours changed.
+    fn take_kernel(&mut self) {
+        self.look_at_kernel();
+        let facts = self.node_facts();
+        if facts != self.facts && self.tables.is_some() {
+            let documents = self.documents.clone();
+            // The same documents were compiled before; only addresses of the node are new.
+            if let Ok(tables) = self.compile(&documents, &facts, &settings_of(&self.config)) {
+                self.tables = Some(Arc::new(tables));
+                self.facts = facts;
+            }
+        }
+        self.apply();
+    }
+
+    fn look_at_kernel(&mut self) {
+        match KernelView::read(&mut self.netlink) {
+            Ok(kernel) => self.kernel = kernel,
+            Err(error) => self.view.fault(error.to_string()),
+        }
+    }
+
+    fn node_facts(&self) -> NodeFacts {
+        NodeFacts {
+            node_addresses: self.kernel.node_addresses(),
+            pod_cidrs: self
+                .config
+                .pod_cidrs
+                .iter()
+                .map(|block| (block.address, block.prefix_length))
+                .collect(),
+            ..NodeFacts::default()
+        }
+    }
+
+    /// What settings and documents ask to be policed.
+    fn wanted(&self) -> Vec<Wanted> {
+        let mut wanted = vec![Wanted {
+            key: SlotKey::Host,
+            interface: NET_END.into(),
+            addresses: Vec::new(),
+            mac: None,
+        }];
+        if let Some(uplink) = &self.config.uplink {
+            wanted.push(Wanted {
+                key: SlotKey::Uplink,
+                interface: uplink.clone(),
+                addresses: Vec::new(),
+                mac: None,
+            });
+        }
+        for document in self.documents.all() {
+            let Object::Pod(pod) = &document.object else {
+                continue;
+            };
+            let Some(interface) = pod.annotations.get(INTERFACE_ANNOTATION) else {
+                continue;
+            };
+            wanted.push(Wanted {
+                key: SlotKey::Pod {
+                    namespace: pod.namespace.clone(),
+                    name: pod.name.clone(),
+                },
+                interface: interface.clone(),
+                addresses: pod.addresses.clone(),
+                mac: pod
+                    .annotations
+                    .get(MAC_ANNOTATION)
+                    .and_then(|text| parse_mac(text)),
+            });
+        }
+        wanted
+    }
+
+    /// Makes endpoints and snapshot what they should be now.
+    ///
+    /// The order is the guarantee: an endpoint that ended leaves the snapshot before its socket is
+    /// closed, and a new one is in the snapshot before the kernel sends its first frame.
+    fn apply(&mut self) {
+        let retired = self.slots.reconcile(&self.wanted(), &self.kernel.links);
+        for (_, slot) in &retired {
+            self.forget_addresses(slot);
+        }
+        self.publish();
+        for (index, slot) in retired {
+            self.close(index, &slot);
+        }
+        // A socket that is still bound would keep its interface from the next one.
+        if !self.wait_until(|control| !control.slots.is_draining()) {
+            self.view
+                .fault("a worker did not give a socket back in time".into());
+        }
+        let waiting: Vec<EndpointIndex> = self
+            .slots
+            .iter()
+            .filter(|(_, slot)| !slot.is_attached && slot.link.is_some())
+            .map(|(index, _)| index)
+            .collect();
+        for index in waiting {
+            let attached = self.attach(index);
+            let Some(slot) = self.slots.get_mut(index) else {
+                continue;
+            };
+            slot.is_attached = attached.is_ok();
+            slot.fault = attached.err();
+        }
+        self.view.show_endpoints(&self.slots, &self.snapshot);
+    }
+
+    /// Hands the workers a new snapshot, where anything in it is new, and waits until all use it.
+    fn publish(&mut self) {
+        let next = Generation(self.generation.0 + 1);
+        let snapshot = publish::snapshot(next, self.tables.as_ref(), &self.slots, &self.kernel);
+        if publish::is_same(&self.snapshot, &snapshot) {
+            return;
+        }
+        self.generation = next;
+        self.snapshot = Arc::new(snapshot);
+        let names = publish::names(&self.snapshot, &self.slots, self.documents.all());
+        self.view.publish(next, names);
+        for worker in &self.workers {
+            worker.send(Command::Adopt(Arc::clone(&self.snapshot)));
+        }
+        let adopted = |control: &Self| {
+            control
+                .workers
+                .iter()
+                .all(|worker| worker.counters.generation.get() >= next.0)
+        };
+        if !self.wait_until(adopted) {
+            self.view.fault(format!(
+                "a worker did not adopt generation {} in time",
+                next.0
+            ));
+        }
+    }
+
+    fn wait_until(&mut self, is_done: impl Fn(&Self) -> bool) -> bool {
+        let until = Instant::now() + WORKER_PATIENCE;
+        while !is_done(self) {
+            if Instant::now() > until {
+                return false;
+            }
+            self.take_replies();
+            thread::sleep(Duration::from_micros(200));
+        }
+        true
+    }
+
+    /// Makes the socket of an endpoint, gives it to its worker, and has the kernel send to it.
+    fn attach(&mut self, index: EndpointIndex) -> Result<(), String> {
+        let Some(slot) = self.slots.get_mut(index) else {
+            return Ok(());
+        };
+        let slot = slot.clone();
+        let link = slot.link.ok_or("no interface")?;
+        let interface = &slot.wanted.interface;
+        let kind = match slot.wanted.key.kind() {
+            EndpointKind::Uplink => InterfaceKind::Uplink,
+            EndpointKind::Pod | EndpointKind::Host => InterfaceKind::Whole,
+        };
+        self.redirect
+            .attach(
+                interface,
+                link,
+                u32::from(index.0),
+                kind,
+                self.config.xdp_mode,
+            )
+            .map_err(|e| e.to_string())?;
+        let mut socket =
+            Socket::open(&self.umem, interface, u32::from(index.0)).map_err(|e| e.to_string())?;
+        socket.refill(&mut self.free);
+        self.redirect
+            .set_socket(u32::from(index.0), &socket)
+            .map_err(|e| e.to_string())?;
+        for address in &slot.wanted.addresses {
+            let bits = address_bits(*address);
+            self.redirect
+                .add_prefix(*address, bits)
+                .map_err(|e| e.to_string())?;
+        }
+        self.workers[usize::from(slot.worker)].send(Command::Add {
+            index,
+            socket: Box::new(socket),
+        });
+        // Up only now: before, frames of the pod would have met no policy.
+        self.netlink.set_up(link).map_err(|e| e.to_string())
+    }
+
+    fn forget_addresses(&mut self, slot: &Slot) {
+        for address in &slot.wanted.addresses {
+            // Nothing to forget is what was wanted.
+            let _ = self
+                .redirect
+                .remove_prefix(*address, address_bits(*address));
+        }
+    }
+
+    /// Takes the socket of an ended endpoint back from its worker.
+    ///
+    /// The kernel program stays: without a socket it drops, so the pod is cut off, not opened.
+    fn close(&mut self, index: EndpointIndex, slot: &Slot) {
+        if !slot.is_attached {
+            self.slots.release(index);
+            return;
+        }
+        let _ = self.redirect.unset_socket(u32::from(index.0));
+        self.workers[usize::from(slot.worker)].send(Command::Remove { index });
+    }
+
+    fn take_replies(&mut self) {
+        for number in 0..self.workers.len() {
+            while let Some(reply) = self.workers[number].replies.pop() {
+                match reply {
+                    // Dropped here: workers never free memory.
+                    Reply::Replaced(snapshot) => drop(snapshot),
+                    Reply::Removed { index, socket } => {
+                        drop(socket);
+                        self.slots.release(index);
+                        self.is_stale = true;
+                    }
+                    Reply::Learned { index, mac } => self.learn(index, mac),
+                    Reply::NeighbourWanted { index, address } => self.resolve(index, address),
+                }
+            }
+        }
+    }
+
+    fn learn(&mut self, index: EndpointIndex, mac: MacAddress) {
+        let Some(slot) = self.slots.get_mut(index) else {
+            return;
+        };
+        // The first one stays: a pod that changes its MAC address is a pod that pretends.
+        if slot.wanted.mac.is_none() && slot.learned_mac.is_none() {
+            slot.learned_mac = Some(mac);
+            self.is_stale = true;
+        }
+    }
+
+    /// Has the kernel ask for a next hop; behind pods the worker asks by itself.
+    fn resolve(&mut self, index: EndpointIndex, address: IpAddr) {
+        let slot = self
+            .slots
+            .get_mut(index)
+            .filter(|slot| slot.wanted.key == SlotKey::Uplink);
+        if let Some(link) = slot.and_then(|slot| slot.link) {
+            // The answer comes as a change of the neighbour table.
+            let _ = self.netlink.resolve(link, address);
+        }
+    }
+}
+
+fn address_bits(address: IpAddr) -> u8 {
+    if address.is_ipv4() { 32 } else { 128 }
+}
+
+/// Reads `02:00:00:00:00:01`.
+#[must_use]
+pub fn parse_mac(text: &str) -> Option<MacAddress> {
+    let mut mac = [0; 6];
+    let mut parts = text.split(':');
+    for byte in &mut mac {
+        *byte = u8::from_str_radix(parts.next()?, 16).ok()?;
+    }
+    parts.next().is_none().then_some(MacAddress(mac))
+}

@@ -1,0 +1,106 @@
+//! What each worker counts: written by one thread, read by anyone.
+
+use portcullis_engine::Drop;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+/// Counters of one worker. Only its thread adds, so a plain load and store is enough.
+#[derive(Debug)]
+pub struct WorkerCounters {
+    drops: Vec<AtomicU64>,
+    /// Frames received.
+    pub received: Counter,
+    /// Bytes received.
+    pub received_bytes: Counter,
+    /// Frames given to the kernel for transmission.
+    pub transmitted: Counter,
+    /// Bytes given to the kernel for transmission.
+    pub transmitted_bytes: Counter,
+    /// Frames handed to another worker.
+    pub handed_over: Counter,
+    /// Answers made here: ARP, neighbour discovery, ICMP errors.
+    pub answered: Counter,
+    /// Packets made by cutting up larger ones.
+    pub segments: Counter,
+    /// Packets that the kernel dropped because the fill ring of their interface was empty.
+    pub fill_ring_empty: Counter,
+    /// Packets that the kernel dropped because the receive ring of their interface was full.
+    pub receive_ring_full: Counter,
+    /// Packets that the kernel dropped before a ring for any other reason.
+    pub receive_dropped: Counter,
+    /// Frames whose descriptors the kernel refused to send.
+    pub transmit_invalid: Counter,
+    /// Records that found the queue to the observer full.
+    pub records_lost: Counter,
+    /// Flows in the table now.
+    pub flows: Counter,
+    /// Free chunks that this worker holds now.
+    pub frames_free: Counter,
+    /// Generation of the snapshot in use.
+    pub generation: Counter,
+    /// Turns of the loop.
+    pub turns: Counter,
+    /// Times it went to sleep.
+    pub sleeps: Counter,
+}
+
+/// One number with one writer.
+#[derive(Debug, Default)]
+pub struct Counter(AtomicU64);
+
+impl Counter {
+    /// Adds. Only the owning thread may.
+    pub fn add(&self, amount: u64) {
+        self.0
+            .store(self.0.load(Relaxed).wrapping_add(amount), Relaxed);
+    }
+
+    /// Replaces. Only the owning thread may.
+    pub fn set(&self, value: u64) {
+        self.0.store(value, Relaxed);
+    }
+
+    /// The value as it was a moment ago.
+    #[must_use]
+    pub fn get(&self) -> u64 {
+        self.0.load(Relaxed)
+    }
+}
+
+impl Default for WorkerCounters {
+    fn default() -> Self {
+        Self {
+            drops: Drop::ALL.iter().map(|_| AtomicU64::new(0)).collect(),
+            received: Counter::default(),
+            received_bytes: Counter::default(),
+            transmitted: Counter::default(),
+            transmitted_bytes: Counter::default(),
+            handed_over: Counter::default(),
+            answered: Counter::default(),
+            segments: Counter::default(),
+            fill_ring_empty: Counter::default(),
+            receive_ring_full: Counter::default(),
+            receive_dropped: Counter::default(),
+            transmit_invalid: Counter::default(),
+            records_lost: Counter::default(),
+            flows: Counter::default(),
+            frames_free: Counter::default(),
+            generation: Counter::default(),
+            turns: Counter::default(),
+            sleeps: Counter::default(),
+        }
+    }
+}
+
+impl WorkerCounters {
+    /// Counts a dropped packet.
+    pub fn dropped(&self, reason: Drop) {
+        let counter = &self.drops[reason as usize];
+        counter.store(counter.load(Relaxed).wrapping_add(1), Relaxed);
+    }
+
+    /// Packets dropped for a reason.
+    #[must_use]
+    pub fn drops(&self, reason: Drop) -> u64 {
+        self.drops[reason as usize].load(Relaxed)
+    }
+}

@@ -1,0 +1,19 @@
+//! The daemon and its command line.
+
+pub mod cli;
+pub mod config;
+pub mod control;
+pub mod counters;
+pub mod daemon;
+pub mod endpoint;
+pub mod ipc;
+pub mod netlink;
+pub mod observe;
+mod observer;
+mod privileges;
+pub mod rings;
+mod server;
+pub mod status;
+pub mod status_view;
+pub mod worker;
+pub mod xdp;

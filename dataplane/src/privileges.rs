@@ -1,0 +1,49 @@
+//! What the daemon may do once it has started: no more than it needs.
+
+use caps::{CapSet, Capability, CapsHashSet};
+
+/// What is kept: links and XDP, AF_XDP sockets, BPF maps and programs, packet memory beyond the
+/// memlock limit. [measured: ../shared/design/kubernetes.md]
+const KEPT: [Capability; 4] = [
+    Capability::CAP_NET_ADMIN,
+    Capability::CAP_NET_RAW,
+    Capability::CAP_BPF,
+    Capability::CAP_IPC_LOCK,
+];
+
+/// Gives up all other capabilities, for this thread and those that it starts.
+///
+/// # Errors
+/// When the kernel refuses.
+pub fn drop_unneeded() -> Result<(), String> {
+    let fault = |e: caps::errors::CapsError| format!("cannot drop capabilities: {e}");
+    let permitted = caps::read(None, CapSet::Permitted).map_err(fault)?;
+    let kept: CapsHashSet = KEPT
+        .into_iter()
+        .filter(|cap| permitted.contains(cap))
+        .collect();
+    caps::clear(None, CapSet::Ambient).map_err(fault)?;
+    caps::set(None, CapSet::Inheritable, &CapsHashSet::new()).map_err(fault)?;
+    caps::set(None, CapSet::Effective, &kept).map_err(fault)?;
+    caps::set(None, CapSet::Permitted, &kept).map_err(fault)
+}
+
+/// Says what is missing before something fails for it.
+///
+/// # Errors
+/// The capabilities that are missing.
+pub fn check() -> Result<(), String> {
+    let effective = caps::read(None, CapSet::Effective).map_err(|e| e.to_string())?;
+    let missing: Vec<_> = KEPT
+        .into_iter()
+        .filter(|cap| !effective.contains(cap))
+        .map(|cap| cap.to_string())
+        .collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    Err(format!(
+        "`portcullis run` needs {}: run it as root",
+        missing.join(", ")
+    ))
+}

@@ -1,0 +1,149 @@
+//! The daemon's end of the unix socket: a thread for each reader, all bounded.
+
+use crate::ipc::{Answer, Request};
+use crate::observe::{Flow, History};
+use crate::status::Status;
+use std::collections::VecDeque;
+use std::fs;
+use std::io::{self, BufRead, BufReader, BufWriter, Read, Write};
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::thread;
+use std::time::Duration;
+
+/// Readers at one time.
+const READERS_MAX: usize = 64;
+/// Bytes of one request.
+const REQUEST_BYTES_MAX: u64 = 64 * 1024;
+/// Events that are joined with their names at one time.
+const BATCH: usize = 1024;
+
+/// What readers may see.
+pub struct Views {
+    /// Flows and drops.
+    pub history: Arc<History>,
+    /// Makes the status of the moment.
+    pub status: Box<dyn Fn() -> Status + Send + Sync>,
+}
+
+/// Listens until the process ends.
+///
+/// # Errors
+/// When the socket cannot be made: its directory is missing, or another daemon listens on it.
+pub fn listen(path: &Path, views: Arc<Views>) -> Result<(), String> {
+    let fault = |e: io::Error| format!("{}: cannot listen: {e}", path.display());
+    if let Some(directory) = path.parent() {
+        fs::create_dir_all(directory).map_err(fault)?;
+    }
+    if UnixStream::connect(path).is_ok() {
+        return Err(format!("{}: another daemon listens there", path.display()));
+    }
+    // What a daemon that was killed left behind.
+    let _ = fs::remove_file(path);
+    let listener = UnixListener::bind(path).map_err(fault)?;
+    fs::set_permissions(path, fs::Permissions::from_mode(0o600)).map_err(fault)?;
+    let readers = Arc::new(AtomicUsize::new(0));
+    let accept = move || {
+        for stream in listener.incoming().flatten() {
+            if readers.fetch_add(1, Relaxed) >= READERS_MAX {
+                readers.fetch_sub(1, Relaxed);
+                let text = format!("{READERS_MAX} readers are connected already");
+                let _ = tell(&mut BufWriter::new(&stream), &Answer::Error(text));
+                continue;
+            }
+            let (views, mine) = (Arc::clone(&views), Arc::clone(&readers));
+            let serve = move || {
+                // A reader that goes away ends its thread; nobody else minds.
+                let _ = answer(&stream, &views);
+                mine.fetch_sub(1, Relaxed);
+            };
+            if thread::Builder::new()
+                .name("reader".into())
+                .spawn(serve)
+                .is_err()
+            {
+                readers.fetch_sub(1, Relaxed);
+            }
+        }
+    };
+    thread::Builder::new()
+        .name("server".into())
+        .spawn(accept)
+        .map_err(fault)?;
+    Ok(())
+}
+
+fn tell(stream: &mut impl Write, answer: &Answer) -> io::Result<()> {
+    serde_json::to_writer(&mut *stream, answer)?;
+    stream.write_all(b"\n")
+}
+
+/// Whether the reader has closed its end: a silent one would hold its place for ever.
+fn has_left(mut stream: &UnixStream) -> bool {
+    if stream.set_nonblocking(true).is_err() {
+        return true;
+    }
+    let has_left = matches!(stream.read(&mut [0; 1]), Ok(0));
+    has_left || stream.set_nonblocking(false).is_err()
+}
+
+fn answer(stream: &UnixStream, views: &Views) -> io::Result<()> {
+    stream.set_write_timeout(Some(Duration::from_secs(10)))?;
+    let mut line = String::new();
+    BufReader::new(stream.take(REQUEST_BYTES_MAX)).read_line(&mut line)?;
+    let mut out = BufWriter::new(stream);
+    match serde_json::from_str(&line) {
+        Ok(Request::Status) => tell(&mut out, &Answer::Status(Box::new((views.status)())))?,
+        Ok(Request::Observe {
+            filter,
+            last,
+            follow,
+        }) => {
+            let mut reader = views.history.reader();
+            let mut past = VecDeque::new();
+            loop {
+                let (_, events) = reader.read(BATCH);
+                if events.is_empty() {
+                    break;
+                }
+                for flow in events
+                    .iter()
+                    .map(Flow::read)
+                    .filter(|flow| filter.matches(flow))
+                {
+                    if last.is_some_and(|last| past.len() >= last) {
+                        past.pop_front();
+                    }
+                    past.push_back(flow);
+                }
+            }
+            past.truncate(last.unwrap_or(usize::MAX));
+            for flow in past {
+                tell(&mut out, &Answer::Flow(Box::new(flow)))?;
+            }
+            out.flush()?;
+            while follow && reader.wait(Duration::from_secs(1)) && !has_left(stream) {
+                let (missed, events) = reader.read(BATCH);
+                if missed > 0 {
+                    tell(&mut out, &Answer::Lost(missed))?;
+                }
+                for flow in events
+                    .iter()
+                    .map(Flow::read)
+                    .filter(|flow| filter.matches(flow))
+                {
+                    tell(&mut out, &Answer::Flow(Box::new(flow)))?;
+                }
+                out.flush()?;
+            }
+        }
+        Err(e) => tell(
+            &mut out,
+            &Answer::Error(format!("a question that is not understood: {e}")),
+        )?,
+    }
+    out.flush()
+}

@@ -1,0 +1,313 @@
+//! What control, workers and observer show of themselves, gathered when somebody asks.
+
+use crate::config::Config;
+use crate::control::{SlotKey, Slots};
+use crate::counters::{Counter, WorkerCounters};
+use crate::observe::{History, Names};
+use crate::rings::{CHUNK_BYTES, Umem};
+use crate::status::{
+    DocumentsStatus, EndpointStatus, FramesStatus, IdentityStatus, NodeStatus, Status, WorkerStatus,
+};
+use crate::worker::WorkerHandle;
+use crate::xdp::Redirect;
+use portcullis_engine::{Drop, EndpointKind, Snapshot};
+use portcullis_policy::{Direction, Generation};
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+/// Generations whose names are kept: records of older ones have long been read.
+const GENERATIONS_KEPT: usize = 32;
+
+/// Shared by control, which writes, and readers.
+pub struct StatusView {
+    inner: Mutex<Inner>,
+    counters: Vec<(u16, Option<usize>, Arc<WorkerCounters>)>,
+    history: Arc<History>,
+    umem: Arc<Umem>,
+    started: Instant,
+}
+
+#[derive(Default)]
+struct Inner {
+    status: Status,
+    faults: Vec<String>,
+    refused: Vec<String>,
+    names: BTreeMap<Generation, Arc<Names>>,
+    samples: Vec<(u64, u64)>,
+    rates: Vec<(f64, f64)>,
+    sampled: Option<Instant>,
+    /// The generation whose endpoints have been made what it asks for.
+    shown: Generation,
+}
+
+impl StatusView {
+    /// A view of these workers.
+    #[must_use]
+    pub fn new(workers: &[WorkerHandle], history: Arc<History>, umem: Arc<Umem>) -> Self {
+        let counters = workers
+            .iter()
+            .map(|worker| (worker.index, worker.core, Arc::clone(&worker.counters)))
+            .collect();
+        Self {
+            inner: Mutex::default(),
+            counters,
+            history,
+            umem,
+            started: Instant::now(),
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Documents were refused; those before them stay in force.
+    pub fn refuse(&self, errors: Vec<String>) {
+        for error in &errors {
+            eprintln!("refused: {error}");
+        }
+        self.lock().refused = errors;
+    }
+
+    /// Something in the daemon failed that no document is to blame for.
+    pub fn fault(&self, fault: String) {
+        eprintln!("fault: {fault}");
+        let mut inner = self.lock();
+        if inner.faults.len() < 16 && !inner.faults.contains(&fault) {
+            inner.faults.push(fault);
+        }
+    }
+
+    /// Documents were accepted.
+    pub fn accept(&self, config: &Config, documents: DocumentsStatus, warnings: Vec<String>) {
+        for warning in &warnings {
+            eprintln!("warning: {warning}");
+        }
+        let mut inner = self.lock();
+        inner.refused.clear();
+        inner.status.documents = documents;
+        inner.status.warnings = warnings;
+        inner.status.node = NodeStatus {
+            uplink: config.uplink.clone(),
+            xdp_mode: config.xdp_mode.key().into(),
+            policy_enforcement_mode: format!("{:?}", config.policy_enforcement_mode).to_lowercase(),
+            pod_cidrs: config.pod_cidrs.iter().map(ToString::to_string).collect(),
+        };
+    }
+
+    /// A snapshot goes out to the workers; its names are needed before its first record.
+    pub fn publish(&self, generation: Generation, names: Names) {
+        let mut inner = self.lock();
+        inner.names.insert(generation, Arc::new(names));
+        while inner.names.len() > GENERATIONS_KEPT {
+            inner.names.pop_first();
+        }
+        inner.status.generation = generation.0;
+    }
+
+    /// The names of a generation, or of the oldest that is kept.
+    #[must_use]
+    pub fn names(&self, generation: Generation) -> Arc<Names> {
+        let inner = self.lock();
+        let exact = inner.names.get(&generation);
+        exact
+            .or_else(|| inner.names.values().next())
+            .cloned()
+            .unwrap_or_default()
+    }
+
+    /// Shows the endpoints as they are now.
+    pub fn show_endpoints(&self, slots: &Slots, snapshot: &Snapshot) {
+        let tables = snapshot.tables.as_ref();
+        let is_always = self.lock().status.node.policy_enforcement_mode == "always";
+        let mut endpoints = Vec::new();
+        for (index, slot) in slots.iter() {
+            let endpoint = snapshot
+                .endpoints
+                .get(usize::from(index.0))
+                .and_then(Option::as_ref);
+            let policy = endpoint.and_then(|endpoint| endpoint.policy);
+            let enforced = |direction| match (tables, policy) {
+                (Some(tables), Some(policy)) => {
+                    is_always || tables.isolating(policy, direction).next().is_some()
+                }
+                _ => true,
+            };
+            let identity = endpoint
+                .map(|endpoint| endpoint.identity)
+                .unwrap_or_default();
+            let labels = tables
+                .map(|tables| tables.labels(identity))
+                .unwrap_or_default();
+            endpoints.push(EndpointStatus {
+                id: slot.id.0,
+                kind: match slot.wanted.key.kind() {
+                    EndpointKind::Pod => "pod",
+                    EndpointKind::Host => "host",
+                    EndpointKind::Uplink => "uplink",
+                }
+                .into(),
+                name: match &slot.wanted.key {
+                    SlotKey::Pod { .. } => slot.wanted.key.name(),
+                    _ => String::new(),
+                },
+                interface: slot.wanted.interface.clone(),
+                addresses: endpoint.map(|e| e.addresses.clone()).unwrap_or_default(),
+                identity: identity.0,
+                labels: labels.to_vec(),
+                ingress_enforced: enforced(Direction::Ingress),
+                egress_enforced: enforced(Direction::Egress),
+                worker: slot.worker,
+                state: match (&slot.fault, slot.is_attached) {
+                    (_, true) => "ready".into(),
+                    (Some(fault), false) => fault.clone(),
+                    (None, false) => "not attached".into(),
+                },
+            });
+        }
+        let identities = tables
+            .map(|tables| {
+                let all = tables
+                    .identities()
+                    .filter(|(identity, _)| !identity.is_reserved());
+                all.map(|(identity, labels)| IdentityStatus {
+                    identity: identity.0,
+                    labels: labels.to_vec(),
+                })
+                .collect()
+            })
+            .unwrap_or_default();
+        let mut inner = self.lock();
+        inner.status.endpoints = endpoints;
+        inner.shown = snapshot.generation;
+        inner.status.identities = identities;
+        if slots.refused > 0 {
+            let fault = format!(
+                "{} pods found no free endpoint and are cut off",
+                slots.refused
+            );
+            inner.faults.push(fault);
+        }
+    }
+
+    /// Once a second: rates, and what the kernel counted.
+    pub fn sample(&self, workers: &[WorkerHandle], redirect: &Redirect) {
+        let kernel = redirect.counters().unwrap_or_default();
+        let kernel = [
+            ("redirected", kernel.redirected),
+            ("no_socket", kernel.no_socket),
+            ("passed_to_host", kernel.passed),
+            ("interface_unknown", kernel.interface_unknown),
+            ("unreadable", kernel.unreadable),
+        ];
+        let mut inner = self.lock();
+        inner.status.kernel = kernel
+            .into_iter()
+            .map(|(key, count)| (key.to_owned(), count))
+            .collect();
+        let now = Instant::now();
+        let seconds = inner
+            .sampled
+            .replace(now)
+            .map(|then| (now - then).as_secs_f64());
+        let samples: Vec<_> = workers
+            .iter()
+            .map(|worker| {
+                (
+                    worker.counters.received.get(),
+                    worker.counters.received_bytes.get(),
+                )
+            })
+            .collect();
+        if let Some(seconds) = seconds {
+            inner.rates = samples
+                .iter()
+                .zip(&inner.samples)
+                .map(|((frames, bytes), (frames_then, bytes_then))| {
+                    let frames = frames.wrapping_sub(*frames_then) as f64 / seconds;
+                    (
+                        frames,
+                        8.0 * bytes.wrapping_sub(*bytes_then) as f64 / seconds,
+                    )
+                })
+                .collect();
+        }
+        inner.samples = samples;
+    }
+
+    /// The status of this moment.
+    #[must_use]
+    pub fn status(&self) -> Status {
+        let inner = self.lock();
+        let mut status = inner.status.clone();
+        status.version = env!("CARGO_PKG_VERSION").into();
+        status.pid = std::process::id();
+        status.uptime_seconds = self.started.elapsed().as_secs();
+        status.errors = inner.refused.iter().chain(&inner.faults).cloned().collect();
+        for (position, (index, core, counters)) in self.counters.iter().enumerate() {
+            let (frames, bits) = inner.rates.get(position).copied().unwrap_or_default();
+            status.workers.push(WorkerStatus {
+                index: *index,
+                core: *core,
+                generation: counters.generation.get(),
+                received: counters.received.get(),
+                received_bytes: counters.received_bytes.get(),
+                transmitted: counters.transmitted.get(),
+                transmitted_bytes: counters.transmitted_bytes.get(),
+                handed_over: counters.handed_over.get(),
+                answered: counters.answered.get(),
+                segments: counters.segments.get(),
+                flows: counters.flows.get(),
+                received_per_second: frames,
+                received_bits_per_second: bits,
+                sleeps: counters.sleeps.get(),
+            });
+            status.records.lost += counters.records_lost.get();
+        }
+        let is_shown = inner.shown.0 == status.generation;
+        drop(inner);
+        for reason in Drop::ALL {
+            let count: u64 = self
+                .counters
+                .iter()
+                .map(|(_, _, counters)| counters.drops(*reason))
+                .sum();
+            if count > 0 {
+                status.drops.insert(reason.key().into(), count);
+            }
+        }
+        let (kept, written) = self.history.counts();
+        status.records.kept = kept as u64;
+        status.records.written = written;
+        let mut lost = |key: &str, of: fn(&WorkerCounters) -> &Counter| {
+            let count = self
+                .counters
+                .iter()
+                .map(|(_, _, counters)| of(counters).get())
+                .sum();
+            status.kernel.insert(key.to_owned(), count);
+        };
+        lost("fill_ring_empty", |counters| &counters.fill_ring_empty);
+        lost("receive_ring_full", |counters| &counters.receive_ring_full);
+        lost("receive_dropped", |counters| &counters.receive_dropped);
+        lost("transmit_invalid", |counters| &counters.transmit_invalid);
+        let census = self.umem.census();
+        status.frames = FramesStatus {
+            total: u64::from(census.total),
+            free: u64::from(census.free),
+            in_rings: u64::from(census.rings),
+            chunk_bytes: CHUNK_BYTES as u64,
+        };
+        let is_applied = status
+            .workers
+            .iter()
+            .all(|w| w.generation == status.generation);
+        let is_attached = status
+            .endpoints
+            .iter()
+            .all(|endpoint| endpoint.state == "ready");
+        status.is_ready = status.generation > 0 && is_applied && is_shown && is_attached;
+        status
+    }
+}

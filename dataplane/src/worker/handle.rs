@@ -1,0 +1,115 @@
+//! What others hold of a worker, and what is said between them.
+
+use crate::counters::WorkerCounters;
+use crate::rings::{Frame, Socket, Waker};
+use crossbeam::queue::ArrayQueue;
+use portcullis_engine::{EndpointIndex, Handover, MacAddress, Now, Record, Snapshot};
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+/// What control tells a worker.
+pub enum Command {
+    /// Use this snapshot from the next batch on.
+    Adopt(Arc<Snapshot>),
+    /// Own this interface.
+    Add {
+        /// Its place.
+        index: EndpointIndex,
+        /// Its socket, armed.
+        socket: Box<Socket>,
+    },
+    /// Give this interface back.
+    Remove {
+        /// Its place.
+        index: EndpointIndex,
+    },
+}
+
+/// What a worker tells control.
+pub enum Reply {
+    /// The snapshot before, to be freed.
+    Replaced(Arc<Snapshot>),
+    /// The socket of an interface, to be closed.
+    Removed {
+        /// Its place.
+        index: EndpointIndex,
+        /// Its socket, where it had one.
+        socket: Option<Box<Socket>>,
+    },
+    /// The far side told its MAC address.
+    Learned {
+        /// Where.
+        index: EndpointIndex,
+        /// What it is.
+        mac: MacAddress,
+    },
+    /// A next hop on the uplink whose MAC address is missing.
+    NeighbourWanted {
+        /// The uplink.
+        index: EndpointIndex,
+        /// The next hop.
+        address: IpAddr,
+    },
+}
+
+/// A record and when it was made.
+#[derive(Debug, Clone, Copy)]
+pub struct Observed {
+    /// When.
+    pub time: Now,
+    /// What.
+    pub record: Record,
+}
+/// What one worker hands to another.
+pub(super) enum Passed {
+    /// A frame on its way to the worker that owns its destination.
+    Frame(Handover, Frame),
+    /// The way back: its destination denied what this packet opened.
+    Denied(Handover),
+}
+
+/// What others hold of a worker.
+pub struct WorkerHandle {
+    /// Its number.
+    pub index: u16,
+    /// The core that it is pinned to.
+    pub core: Option<usize>,
+    /// What it counts.
+    pub counters: Arc<WorkerCounters>,
+    /// What it tells control.
+    pub replies: Arc<ArrayQueue<Reply>>,
+    /// What it records.
+    pub records: Arc<ArrayQueue<Observed>>,
+    pub(super) commands: Arc<ArrayQueue<Command>>,
+    pub(super) bell: Bell,
+}
+
+impl WorkerHandle {
+    /// Tells the worker something, and wakes it.
+    pub fn send(&self, command: Command) {
+        // Full only while the worker hangs; control has nothing better to do than to wait for it.
+        let mut command = command;
+        while let Err(back) = self.commands.push(command) {
+            command = back;
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        self.bell.ring();
+    }
+}
+
+/// Wakes a worker, at the cost of a system call only when it sleeps.
+#[derive(Clone)]
+pub(super) struct Bell {
+    pub waker: Waker,
+    pub is_asleep: Arc<AtomicBool>,
+}
+
+impl Bell {
+    pub fn ring(&self) {
+        if self.is_asleep.swap(false, Ordering::SeqCst) {
+            self.waker.wake();
+        }
+    }
+}

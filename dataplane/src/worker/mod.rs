@@ -1,0 +1,15 @@
+//! One thread of the packet path: receives, has the engine judge, transmits, records.
+//!
+//! After start it does not allocate, lock, block (but to sleep) or log.
+
+mod connect;
+mod handle;
+mod turn;
+mod walk;
+
+pub use connect::{WorkerParts, connect};
+pub use handle::{Command, Observed, Reply, WorkerHandle};
+pub use turn::{Worker, now};
+
+/// Frames that are taken from one interface before the next has its turn.
+const BATCH: usize = 64;

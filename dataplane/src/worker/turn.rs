@@ -1,0 +1,234 @@
+//! The loop of a worker: commands, frames, upkeep, sleep.
+
+use super::handle::{Bell, Command, Observed, Passed, Reply};
+use crate::counters::WorkerCounters;
+use crate::rings::{Frame, FreeFrames, Socket, Umem, Waiter};
+use crossbeam::queue::ArrayQueue;
+use portcullis_engine::{EndpointIndex, EndpointKind, Engine, Now, Record};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+/// Turns without a frame before the worker sleeps: a reply often comes right behind its request.
+const IDLE_TURNS_MAX: u32 = 3;
+/// Frames that the kernel could not take are offered again this soon.
+const RETRY: Duration = Duration::from_millis(1);
+/// A sleeping worker looks at timeouts this often.
+const SLEEP_MAX: Duration = Duration::from_secs(1);
+
+/// One worker.
+pub struct Worker {
+    pub(super) index: usize,
+    pub(super) engine: Engine,
+    pub(super) umem: Arc<Umem>,
+    pub(super) free: FreeFrames,
+    pub(super) sockets: Vec<Option<Box<Socket>>>,
+    /// Interfaces with something to do after the batch: kick, reap, refill.
+    pub(super) touched: Vec<EndpointIndex>,
+    pub(super) is_touched: Vec<bool>,
+    /// Interfaces that had something to do since they were last tended.
+    pub(super) is_active: Vec<bool>,
+    pub(super) waiter: Waiter,
+    pub(super) ready: Vec<u32>,
+    pub(super) batch: Vec<Frame>,
+    pub(super) records: Vec<Record>,
+    pub(super) inbox: Vec<Arc<ArrayQueue<Passed>>>,
+    pub(super) outbox: Vec<Arc<ArrayQueue<Passed>>>,
+    pub(super) bells: Vec<Bell>,
+    pub(super) is_asleep: Arc<AtomicBool>,
+    pub(super) commands: Arc<ArrayQueue<Command>>,
+    pub(super) replies: Arc<ArrayQueue<Reply>>,
+    pub(super) record_queue: Arc<ArrayQueue<Observed>>,
+    pub(super) counters: Arc<WorkerCounters>,
+    pub(super) tended: Now,
+    /// Records that the engine had lost when it was last asked.
+    pub(super) engine_lost: u64,
+}
+
+/// Nanoseconds of the monotonic clock.
+#[must_use]
+pub fn now() -> Now {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
+    Now(time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64)
+}
+
+impl Worker {
+    /// Works until the process ends.
+    pub fn run(mut self) -> ! {
+        let mut idle_turns = 0;
+        loop {
+            let moment = now();
+            let commands = self.take_commands();
+            let passed = self.take_passed(moment);
+            let received = self.take_ready(moment);
+            self.tend(moment);
+            self.finish(moment);
+            self.counters.turns.add(1);
+            idle_turns = if commands + passed + received > 0 {
+                0
+            } else {
+                idle_turns + 1
+            };
+            self.wait(idle_turns);
+        }
+    }
+
+    /// Finds out which interfaces have frames; sleeps when there has been nothing for some turns.
+    fn wait(&mut self, idle_turns: u32) {
+        let mut patience = Duration::ZERO;
+        if idle_turns > IDLE_TURNS_MAX {
+            self.is_asleep.store(true, Ordering::SeqCst);
+            // Whoever queued something before it could see the flag rang no bell.
+            let has_mail = !self.commands.is_empty() || self.inbox.iter().any(|q| !q.is_empty());
+            if !has_mail {
+                patience = if self.touched.is_empty() {
+                    SLEEP_MAX
+                } else {
+                    RETRY
+                };
+                self.counters.sleeps.add(1);
+            }
+        }
+        // An interrupted wait is a short one.
+        let _ = self.waiter.wait(Some(patience));
+        self.is_asleep.store(false, Ordering::SeqCst);
+    }
+
+    fn take_commands(&mut self) -> usize {
+        let mut taken = 0;
+        while let Some(command) = self.commands.pop() {
+            taken += 1;
+            match command {
+                Command::Adopt(snapshot) => {
+                    let generation = snapshot.generation;
+                    if let Some(old) = self.engine.adopt(snapshot) {
+                        self.reply(Reply::Replaced(old));
+                    }
+                    self.counters.generation.set(generation.0);
+                }
+                Command::Add { index, socket } => self.add(index, socket),
+                Command::Remove { index } => {
+                    let socket = self.sockets[usize::from(index.0)].take();
+                    if let Some(socket) = &socket {
+                        let _ = self.waiter.remove(socket);
+                    }
+                    self.reply(Reply::Removed { index, socket });
+                }
+            }
+        }
+        taken
+    }
+
+    fn add(&mut self, index: EndpointIndex, socket: Box<Socket>) {
+        if self.waiter.add(&socket, u32::from(index.0)).is_err() {
+            self.reply(Reply::Removed {
+                index,
+                socket: Some(socket),
+            });
+            return;
+        }
+        self.sockets[usize::from(index.0)] = Some(socket);
+        self.touch(index);
+        // Asked for before the first packet needs it.
+        if let Some(endpoint) = self.engine.endpoint(index)
+            && endpoint.peer_mac.is_none()
+            && let Some(address) = endpoint.addresses.first().copied()
+        {
+            self.solicit(index, address);
+        }
+    }
+
+    /// Asks behind an interface who has an address.
+    pub(super) fn touch(&mut self, index: EndpointIndex) {
+        self.is_active[usize::from(index.0)] = true;
+        let is_touched = &mut self.is_touched[usize::from(index.0)];
+        if !std::mem::replace(is_touched, true) {
+            self.touched.push(index);
+        }
+    }
+
+    fn untouch(&mut self, position: usize) {
+        let index = self.touched.swap_remove(position);
+        self.is_touched[usize::from(index.0)] = false;
+    }
+
+    /// Once a second: timeouts of flows, fill depths of quiet interfaces.
+    fn tend(&mut self, moment: Now) {
+        self.engine.expire(moment);
+        if moment.0.saturating_sub(self.tended.0) < 1_000_000_000 {
+            return;
+        }
+        self.tended = moment;
+        for (slot, socket) in self.sockets.iter_mut().enumerate() {
+            let Some(socket) = socket else { continue };
+            socket.relax();
+            socket.reap(&mut self.free);
+            // Asking costs a system call, so quiet interfaces are left alone.
+            if std::mem::take(&mut self.is_active[slot]) {
+                let new = socket.take_losses();
+                self.counters.fill_ring_empty.add(new.fill_ring_empty);
+                self.counters.receive_ring_full.add(new.receive_ring_full);
+                self.counters.receive_dropped.add(new.receive_dropped);
+                self.counters.transmit_invalid.add(new.transmit_invalid);
+            }
+        }
+        self.counters.flows.set(self.engine.flows_count() as u64);
+        self.counters.frames_free.set(u64::from(self.free.count()));
+    }
+
+    /// After the batch: one wake-up per interface, memory back, records out.
+    fn finish(&mut self, moment: Now) {
+        let mut position = 0;
+        while let Some(&index) = self.touched.get(position) {
+            let Some(socket) = self.sockets[usize::from(index.0)].as_mut() else {
+                self.untouch(position);
+                continue;
+            };
+            // When the interface is gone, control sees it and takes the socket back; when it is
+            // down, the frames wait in the ring, and nobody for them.
+            let is_lost = socket.kick(&mut self.free).is_err();
+            socket.refill(&mut self.free);
+            if !is_lost && socket.has_pending() {
+                // The kernel could not take all of it now: the next turn tries again.
+                position += 1;
+            } else {
+                self.untouch(position);
+            }
+        }
+        for record in self.records.drain(..) {
+            if self
+                .record_queue
+                .push(Observed {
+                    time: moment,
+                    record,
+                })
+                .is_err()
+            {
+                self.counters.records_lost.add(1);
+            }
+        }
+        let lost = self.engine.records_lost();
+        self.counters
+            .records_lost
+            .add(lost - std::mem::replace(&mut self.engine_lost, lost));
+        while let Some((index, mac)) = self.engine.take_learned() {
+            self.reply(Reply::Learned { index, mac });
+        }
+        while let Some((index, address)) = self.engine.take_wanted_neighbour() {
+            if self
+                .engine
+                .endpoint(index)
+                .is_some_and(|e| e.kind == EndpointKind::Uplink)
+            {
+                self.reply(Reply::NeighbourWanted { index, address });
+            } else {
+                self.solicit(index, address);
+            }
+        }
+    }
+
+    fn reply(&self, reply: Reply) {
+        // Control empties the queue ten times a second, and what is asked for again is not lost.
+        let _ = self.replies.push(reply);
+    }
+}

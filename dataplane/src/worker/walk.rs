@@ -1,0 +1,211 @@
+//! A packet's walk as the worker sees it: receive, the engine's two halves, transmit.
+
+use super::BATCH;
+use super::handle::Passed;
+use super::turn::Worker;
+use crate::rings::{CHUNK_ROOM, Frame};
+use portcullis_engine::{Drop, EndpointIndex, Handover, Now, Outcome, segment, solicit};
+use std::net::IpAddr;
+
+impl Worker {
+    /// Asks behind an interface who has an address.
+    pub(super) fn solicit(&mut self, index: EndpointIndex, target: IpAddr) {
+        let Some(endpoint) = self.engine.endpoint(index) else {
+            return;
+        };
+        let Some(mut frame) = self.free.take() else {
+            return;
+        };
+        let length = solicit(endpoint, target, frame.view(&self.umem).bytes().head);
+        if length == 0 {
+            return self.free.release(frame);
+        }
+        self.free.set_length(&mut frame, length);
+        self.transmit(index, frame);
+    }
+
+    /// Frames from other workers.
+    pub(super) fn take_passed(&mut self, moment: Now) -> usize {
+        let mut taken = 0;
+        for from in 0..self.inbox.len() {
+            for _ in 0..BATCH {
+                let Some(passed) = self.inbox[from].pop() else {
+                    break;
+                };
+                taken += 1;
+                match passed {
+                    Passed::Frame(handover, frame) => {
+                        self.ingress(Some(from), handover, frame, moment)
+                    }
+                    Passed::Denied(handover) => self.engine.withdraw(&handover),
+                }
+            }
+        }
+        taken
+    }
+
+    /// Frames from the kernel, one batch from each interface that has any.
+    pub(super) fn take_ready(&mut self, moment: Now) -> usize {
+        let mut taken = 0;
+        self.ready.clear();
+        self.ready.extend(self.waiter.ready());
+        for position in 0..self.ready.len() {
+            let index = EndpointIndex(self.ready[position] as u16);
+            let Some(socket) = self.sockets[usize::from(index.0)].as_mut() else {
+                continue;
+            };
+            let mut batch = std::mem::take(&mut self.batch);
+            socket.receive(&mut self.free, &mut batch, BATCH);
+            for _ in 0..socket.take_chains_too_long() {
+                self.counters.dropped(Drop::ChainTooLong);
+            }
+            self.touch(index);
+            taken += batch.len();
+            for frame in batch.drain(..) {
+                self.counters.received.add(1);
+                self.counters.received_bytes.add(frame.length() as u64);
+                self.egress(index, frame, moment);
+            }
+            self.batch = batch;
+        }
+        taken
+    }
+
+    /// The egress half, at the frame's source.
+    fn egress(&mut self, from: EndpointIndex, mut frame: Frame, moment: Now) {
+        let outcome = {
+            let mut view = frame.view(&self.umem);
+            self.engine
+                .egress(from, &mut view.bytes(), moment, &mut self.records)
+        };
+        match outcome {
+            Outcome::HandOver(handover) => {
+                let owner = self.engine.worker_of(handover.to).map(usize::from);
+                match owner {
+                    Some(owner) if owner == self.index => {
+                        self.ingress(None, handover, frame, moment);
+                    }
+                    Some(owner) => self.pass(owner, handover, frame),
+                    None => self.discard(frame, Drop::EndpointGone),
+                }
+            }
+            outcome => self.carry_out(outcome, frame),
+        }
+    }
+
+    /// Hands a frame to the worker that owns its destination.
+    fn pass(&mut self, owner: usize, handover: Handover, frame: Frame) {
+        match self.outbox[owner].push(Passed::Frame(handover, frame)) {
+            Ok(()) => {
+                self.counters.handed_over.add(1);
+                self.bells[owner].ring();
+            }
+            Err(Passed::Frame(handover, frame)) => {
+                if handover.is_opening {
+                    self.engine.withdraw(&handover);
+                }
+                self.discard(frame, Drop::HandoverFull);
+            }
+            Err(Passed::Denied(_)) => unreachable!("a frame was pushed"),
+        }
+    }
+
+    /// The ingress half, at the frame's destination. `from` is the worker that passed it on.
+    fn ingress(&mut self, from: Option<usize>, handover: Handover, mut frame: Frame, moment: Now) {
+        let outcome = {
+            let mut view = frame.view(&self.umem);
+            self.engine
+                .ingress(&handover, &mut view.bytes(), moment, &mut self.records)
+        };
+        if handover.must_be_withdrawn(&outcome) {
+            match from {
+                None => self.engine.withdraw(&handover),
+                Some(from) => {
+                    // Should it find no room, the entry is half open and ends by itself.
+                    let _ = self.outbox[from].push(Passed::Denied(handover));
+                    self.bells[from].ring();
+                }
+            }
+        }
+        self.carry_out(outcome, frame);
+    }
+
+    /// Does what the engine said.
+    fn carry_out(&mut self, outcome: Outcome, mut frame: Frame) {
+        match outcome {
+            Outcome::Transmit(to) => self.transmit(to, frame),
+            Outcome::TransmitSegmented { to, payload_max } => {
+                self.transmit_segmented(to, frame, payload_max);
+            }
+            Outcome::Answer { to, length, reason } => {
+                if let Some(reason) = reason {
+                    self.counters.dropped(reason);
+                }
+                self.counters.answered.add(1);
+                self.free.set_length(&mut frame, usize::from(length));
+                self.transmit(to, frame);
+            }
+            Outcome::Drop(reason) => self.discard(frame, reason),
+            Outcome::HandOver(_) => unreachable!("only the egress half hands over"),
+        }
+    }
+
+    fn discard(&mut self, frame: Frame, reason: Drop) {
+        self.counters.dropped(reason);
+        self.free.release(frame);
+    }
+
+    fn transmit(&mut self, to: EndpointIndex, frame: Frame) {
+        let length = frame.length() as u64;
+        let Some(socket) = self
+            .sockets
+            .get_mut(usize::from(to.0))
+            .and_then(Option::as_mut)
+        else {
+            return self.discard(frame, Drop::EndpointGone);
+        };
+        match socket.transmit(frame) {
+            Ok(()) => {
+                self.counters.transmitted.add(1);
+                self.counters.transmitted_bytes.add(length);
+                self.touch(to);
+            }
+            Err(frame) => {
+                // The ring may be full of frames that only wait for a kick.
+                let _ = socket.kick(&mut self.free);
+                match socket.transmit(frame) {
+                    Ok(()) => {
+                        self.counters.transmitted.add(1);
+                        self.counters.transmitted_bytes.add(length);
+                        self.touch(to);
+                    }
+                    Err(frame) => self.discard(frame, Drop::TransmitFull),
+                }
+            }
+        }
+    }
+
+    fn transmit_segmented(&mut self, to: EndpointIndex, mut frame: Frame, payload_max: u16) {
+        for number in 0.. {
+            let Some(mut part) = self.free.take() else {
+                self.counters.dropped(Drop::NoFreeFrame);
+                break;
+            };
+            let length = {
+                let mut whole = frame.view(&self.umem);
+                let mut room = part.view(&self.umem);
+                let head = room.bytes().head;
+                debug_assert!(head.len() <= CHUNK_ROOM);
+                segment(&whole.bytes(), payload_max, number, head)
+            };
+            let Some(length) = length else {
+                self.free.release(part);
+                break;
+            };
+            self.counters.segments.add(1);
+            self.free.set_length(&mut part, length);
+            self.transmit(to, part);
+        }
+        self.free.release(frame);
+    }
+}
