@@ -53,6 +53,28 @@ impl Default for FlowTimeouts {
     }
 }
 
+/// The timeouts in nanoseconds, as they are compared for each packet.
+#[derive(Debug, Clone, Copy)]
+struct Lives {
+    tcp_opening: u64,
+    tcp_established: u64,
+    tcp_closing: u64,
+    other: u64,
+}
+
+impl From<FlowTimeouts> for Lives {
+    fn from(timeouts: FlowTimeouts) -> Self {
+        // Five hundred years are as good as for ever.
+        let nanoseconds = |life: Duration| u64::try_from(life.as_nanos()).unwrap_or(u64::MAX);
+        Self {
+            tcp_opening: nanoseconds(timeouts.tcp_opening),
+            tcp_established: nanoseconds(timeouts.tcp_established),
+            tcp_closing: nanoseconds(timeouts.tcp_closing),
+            other: nanoseconds(timeouts.other),
+        }
+    }
+}
+
 /// What names a flow at one endpoint.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct FlowKey {
@@ -314,14 +336,14 @@ impl Flow {
         self.state = self.state.after(sender, sender == self.initiator, flags);
     }
 
-    fn is_expired(&self, timeouts: &FlowTimeouts, now: Now) -> bool {
+    fn is_expired(&self, lives: &Lives, now: Now) -> bool {
         let life = match self.state {
-            FlowState::Datagrams => timeouts.other,
-            FlowState::Opening { .. } => timeouts.tcp_opening,
-            FlowState::Established { .. } => timeouts.tcp_established,
-            FlowState::Closing => timeouts.tcp_closing,
+            FlowState::Datagrams => lives.other,
+            FlowState::Opening { .. } => lives.tcp_opening,
+            FlowState::Established { .. } => lives.tcp_established,
+            FlowState::Closing => lives.tcp_closing,
         };
-        u128::from(now.0.saturating_sub(self.seen.0)) > life.as_nanos()
+        now.0.saturating_sub(self.seen.0) > life
     }
 }
 
@@ -384,7 +406,7 @@ pub(crate) struct FlowTable {
     /// Twice the capacity, so that tombstones are cleared in place and it never grows.
     index: HashTable<u32>,
     hasher: SipHasher13,
-    timeouts: FlowTimeouts,
+    lives: Lives,
     cursor: usize,
 }
 
@@ -398,7 +420,7 @@ impl FlowTable {
             free: Vec::with_capacity(slots_max),
             index: HashTable::with_capacity(slots_max * 2),
             hasher: SipHasher13::new_with_keys(hash_key.0, hash_key.1),
-            timeouts,
+            lives: timeouts.into(),
             cursor: 0,
         }
     }
@@ -418,7 +440,7 @@ impl FlowTable {
             slot,
             epoch: self.slots[slot as usize].epoch,
         };
-        if self.flow(ticket)?.is_expired(&self.timeouts, now) {
+        if self.flow(ticket)?.is_expired(&self.lives, now) {
             self.remove(ticket);
             return None;
         }
@@ -502,7 +524,7 @@ impl FlowTable {
             let is_expired = place
                 .flow
                 .as_ref()
-                .is_some_and(|flow| flow.is_expired(&self.timeouts, now));
+                .is_some_and(|flow| flow.is_expired(&self.lives, now));
             if is_expired {
                 self.remove(FlowTicket {
                     slot: self.cursor as u32,

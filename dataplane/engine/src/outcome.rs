@@ -35,6 +35,9 @@ pub struct Handover {
     pub is_opening: bool,
 }
 
+// It travels between workers beside a 16-byte descriptor: together little more than a cache line.
+const _: () = assert!(size_of::<Handover>() <= 64);
+
 impl Handover {
     /// Whether `Engine::withdraw` must be called on the source's worker after this outcome of the
     /// ingress half: it denied the flow, or dropped the packet that opened it.

@@ -28,6 +28,8 @@ pub const MAC_ANNOTATION: &str = "portcullis.io/mac";
 
 /// Replies of workers are looked for this often.
 const TICK: Duration = Duration::from_millis(100);
+/// Changes of the kernel that come within this time are looked at together.
+const SETTLE: Duration = Duration::from_millis(10);
 /// A worker that has not answered by then is reported.
 const WORKER_PATIENCE: Duration = Duration::from_secs(5);
 
@@ -111,17 +113,16 @@ impl Control {
     pub fn run(mut self, notices: &Receiver<Notice>) {
         loop {
             match notices.recv_timeout(TICK) {
-                Ok(Notice::Documents(state)) => self.take_documents(state),
-                Ok(Notice::KernelChanged) => {
-                    // One change seldom comes alone.
-                    thread::sleep(Duration::from_millis(10));
-                    self.take_kernel();
+                Ok(notice) => {
+                    if !self.take_notices(notice, notices) {
+                        return;
+                    }
                 }
-                Ok(Notice::Shutdown) | Err(RecvTimeoutError::Disconnected) => return,
+                Err(RecvTimeoutError::Disconnected) => return,
                 Err(RecvTimeoutError::Timeout) => {}
             }
             self.take_replies();
-            if std::mem::take(&mut self.is_stale) {
+            if self.is_stale {
                 self.take_kernel();
             }
             if self.sampled.elapsed() >= Duration::from_secs(1) {
@@ -129,6 +130,34 @@ impl Control {
                 self.view.sample(&self.workers, &self.redirect);
             }
         }
+    }
+
+    /// Looks at a notice and all that wait behind it. False when it is time to end.
+    ///
+    /// One change of the kernel seldom comes alone, and all of its tables are read anyway; of
+    /// several states of the documents only the last one counts.
+    fn take_notices(&mut self, first: Notice, notices: &Receiver<Notice>) -> bool {
+        let (mut documents, mut has_kernel_changed) = (None, false);
+        let mut next = Some(first);
+        while let Some(notice) = next {
+            match notice {
+                Notice::Documents(state) => documents = Some(state),
+                Notice::KernelChanged => {
+                    if !has_kernel_changed {
+                        thread::sleep(SETTLE);
+                    }
+                    has_kernel_changed = true;
+                }
+                Notice::Shutdown => return false,
+            }
+            next = notices.try_recv().ok();
+        }
+        match documents {
+            // Reads the kernel's tables, too.
+            Some(state) => self.take_documents(state),
+            None => self.take_kernel(),
+        }
+        true
     }
 
     /// New documents: all of them take effect, or none.
@@ -202,7 +231,10 @@ impl Control {
 
     /// Links, addresses, routes or neighbours changed.
     fn take_kernel(&mut self) {
-        self.look_at_kernel();
+        let is_same = !self.look_at_kernel();
+        if is_same && !std::mem::take(&mut self.is_stale) {
+            return;
+        }
         let facts = self.node_facts();
         if facts != self.facts && self.tables.is_some() {
             let documents = self.documents.clone();
@@ -215,10 +247,18 @@ impl Control {
         self.apply();
     }
 
-    fn look_at_kernel(&mut self) {
+    /// Reads the kernel's tables. Says whether they differ from before.
+    fn look_at_kernel(&mut self) -> bool {
         match KernelView::read(&mut self.netlink) {
-            Ok(kernel) => self.kernel = kernel,
-            Err(error) => self.view.fault(error.to_string()),
+            Ok(kernel) => {
+                let is_new = kernel != self.kernel;
+                self.kernel = kernel;
+                is_new
+            }
+            Err(error) => {
+                self.view.fault(error.to_string());
+                false
+            }
         }
     }
 
