@@ -58,6 +58,8 @@ pub struct NodeStatus {
 /// Counts of documents.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct DocumentsStatus {
+    /// How many states of the source were looked at, accepted or refused.
+    pub revision: u64,
     /// Files read.
     pub files: usize,
     /// Policies of all kinds.

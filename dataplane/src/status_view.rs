@@ -32,6 +32,9 @@ pub struct StatusView {
 struct Inner {
     status: Status,
     faults: Vec<String>,
+    revision: u64,
+    /// The revision that is being put into force.
+    revision_accepted: u64,
     refused: Vec<String>,
     names: BTreeMap<Generation, Arc<Names>>,
     samples: Vec<(u64, u64)>,
@@ -67,7 +70,9 @@ impl StatusView {
         for error in &errors {
             eprintln!("refused: {error}");
         }
-        self.lock().refused = errors;
+        let mut inner = self.lock();
+        inner.refused = errors;
+        inner.revision += 1;
     }
 
     /// Something in the daemon failed that no document is to blame for.
@@ -86,6 +91,7 @@ impl StatusView {
         }
         let mut inner = self.lock();
         inner.refused.clear();
+        inner.revision_accepted = inner.revision + 1;
         inner.status.documents = documents;
         inner.status.warnings = warnings;
         inner.status.node = NodeStatus {
@@ -160,7 +166,8 @@ impl StatusView {
                 egress_enforced: enforced(Direction::Egress),
                 worker: slot.worker,
                 state: match (&slot.fault, slot.is_attached) {
-                    (_, true) => "ready".into(),
+                    (_, true) if slot.is_running => "ready".into(),
+                    (_, true) => "attached; the link is coming up".into(),
                     (Some(fault), false) => fault.clone(),
                     (None, false) => "not attached".into(),
                 },
@@ -181,6 +188,8 @@ impl StatusView {
         let mut inner = self.lock();
         inner.status.endpoints = endpoints;
         inner.shown = snapshot.generation;
+        // Only now: who waits for a revision waits until it is in force.
+        inner.revision = inner.revision.max(inner.revision_accepted);
         inner.status.identities = identities;
         if slots.refused > 0 {
             let fault = format!(
@@ -241,6 +250,7 @@ impl StatusView {
     pub fn status(&self) -> Status {
         let inner = self.lock();
         let mut status = inner.status.clone();
+        status.documents.revision = inner.revision;
         status.version = env!("CARGO_PKG_VERSION").into();
         status.pid = std::process::id();
         status.uptime_seconds = self.started.elapsed().as_secs();

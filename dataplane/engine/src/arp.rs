@@ -1,7 +1,7 @@
 //! ARP: the gateway answers for every address but the asker's own, so pods see one next hop.
 
 use crate::packet::ETHERNET_LENGTH;
-use crate::{Drop, Endpoint, EndpointKind, FrameBytes, MacAddress, Snapshot, packet};
+use crate::{Drop, Endpoint, EndpointKind, FrameBytes, MacAddress, Snapshot, address};
 use std::net::{IpAddr, Ipv4Addr};
 
 /// Bytes of an ARP packet for Ethernet and IPv4. [RFC 826]
@@ -84,8 +84,8 @@ impl Arp {
         let is_ours = match endpoint.kind {
             EndpointKind::Pod | EndpointKind::Host => {
                 !endpoint.has_address(target)
-                    && !packet::is_martian(target)
-                    && !packet::is_multicast(target)
+                    && !address::is_martian(target)
+                    && !address::is_multicast(target)
             }
             // The node answers for itself; only pods are reached through us.
             EndpointKind::Uplink => snapshot

@@ -8,7 +8,7 @@ use crate::walk::{Admission, Walk};
 use crate::{
     Drop, Endpoint, EndpointIndex, EndpointKind, FrameBytes, Handover, MacAddress, Outcome,
 };
-use crate::{arp, rewrite, segment};
+use crate::{address, arp, rewrite, segment};
 use portcullis_policy::Identity;
 use std::net::IpAddr;
 
@@ -273,7 +273,7 @@ fn check_source_mac(endpoint: &Endpoint, source: MacAddress) -> Result<(), Drop>
 /// Turns away what is never forwarded, whoever sends it.
 fn steer(endpoint: &Endpoint, packet: &Packet) -> Result<(), Drop> {
     let destination = packet.destination;
-    if packet::is_multicast(destination) {
+    if address::is_multicast(destination) {
         return Err(if is_dhcp(packet) {
             Drop::Dhcp
         } else {
@@ -286,7 +286,7 @@ fn steer(endpoint: &Endpoint, packet: &Packet) -> Result<(), Drop> {
     if packet.destination_mac != endpoint.own_mac {
         return Err(Drop::DestinationMacForeign);
     }
-    if packet::is_martian(destination) || packet::is_link_local_v6(destination) {
+    if address::is_martian(destination) || address::is_link_local_v6(destination) {
         return Err(Drop::DestinationInvalid);
     }
     match packet.transport {

@@ -1,6 +1,7 @@
 //! The engine of one worker: a snapshot, a flow table, and the two halves of every packet's walk.
 
-use crate::flow::{FlowTable, FlowTimeouts};
+use crate::flow::FlowTimeouts;
+use crate::flow_table::FlowTable;
 use crate::notice::Notices;
 use crate::walk::Walk;
 use crate::{

@@ -1,7 +1,7 @@
 //! ICMP errors that the node sends as a router: time exceeded and packet too big.
 
-use crate::packet::{self, ETHERNET_LENGTH, Packet};
-use crate::{Drop, FrameBytes, MacAddress, checksum};
+use crate::packet::{ETHERNET_LENGTH, Packet};
+use crate::{Drop, FrameBytes, MacAddress, address, checksum};
 use portcullis_policy::Protocol;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -38,9 +38,9 @@ pub(crate) struct Link {
 /// than one host. [RFC 1812 §4.3.2.7; RFC 4443 §2.4 (e)]
 pub(crate) fn is_permitted(packet: &Packet) -> bool {
     !packet.is_icmp_error()
-        && !packet::is_multicast(packet.source)
-        && !packet::is_martian(packet.source)
-        && !packet::is_multicast(packet.destination)
+        && !address::is_multicast(packet.source)
+        && !address::is_martian(packet.source)
+        && !address::is_multicast(packet.destination)
 }
 
 /// Makes the error in the head, around as much of the packet as may be quoted and lies there.

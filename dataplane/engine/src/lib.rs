@@ -4,6 +4,7 @@
 //! record`; the first and the last but one are the daemon's. `Engine::egress` runs its first half
 //! at the endpoint it came in at, `Engine::ingress` its second where it goes out.
 
+mod address;
 mod arp;
 mod checksum;
 mod decide;
@@ -11,6 +12,8 @@ mod drop;
 mod egress;
 mod engine;
 mod flow;
+mod flow_key;
+mod flow_table;
 mod frame;
 mod icmp_error;
 mod ingress;
@@ -18,6 +21,7 @@ mod neighbour_discovery;
 mod notice;
 mod outcome;
 mod packet;
+mod quoted;
 mod record;
 mod rewrite;
 mod segment;
@@ -28,7 +32,8 @@ mod walk;
 pub use checksum::{adjust, finish_checksum, sum};
 pub use drop::Drop;
 pub use engine::{Engine, EngineSettings};
-pub use flow::{FlowTicket, FlowTimeouts};
+pub use flow::FlowTimeouts;
+pub use flow_table::FlowTicket;
 pub use frame::FrameBytes;
 pub use outcome::{Handover, Now, Outcome};
 pub use packet::{IcmpMessage, Packet, Parsed, TcpFlags, Transport, parse};

@@ -1,7 +1,7 @@
 //! IPv6 neighbour discovery: what ARP is to IPv4, with its own rules. [RFC 4861]
 
 use crate::packet::{ETHERNET_LENGTH, Packet, Transport};
-use crate::{Drop, Endpoint, EndpointKind, FrameBytes, MacAddress, Snapshot, checksum, packet};
+use crate::{Drop, Endpoint, EndpointKind, FrameBytes, MacAddress, Snapshot, address, checksum};
 use portcullis_policy::Protocol;
 use std::net::{IpAddr, Ipv6Addr};
 
@@ -122,7 +122,7 @@ impl NeighbourDiscovery {
         let (source, target) = (IpAddr::V6(self.source), IpAddr::V6(self.target));
         let is_local = endpoint.kind != EndpointKind::Uplink;
         let is_other = if is_local {
-            !endpoint.has_address(source) && !packet::is_link_local_v6(source)
+            !endpoint.has_address(source) && !address::is_link_local_v6(source)
         } else {
             snapshot.owner_of(source).is_some()
         };
@@ -132,13 +132,13 @@ impl NeighbourDiscovery {
         if !self.is_solicitation {
             let is_own = is_local && endpoint.has_address(target);
             // What a pod says of other addresses than its own is a claim on them.
-            if is_local && !is_own && !packet::is_link_local_v6(target) {
+            if is_local && !is_own && !address::is_link_local_v6(target) {
                 return Err(Drop::NeighbourDiscoveryInvalid);
             }
             return nothing(is_own && self.has_link_layer_option);
         }
         let is_ours = if is_local {
-            !endpoint.has_address(target) && target != source && !packet::is_martian(target)
+            !endpoint.has_address(target) && target != source && !address::is_martian(target)
         } else {
             snapshot
                 .owner_of(target)

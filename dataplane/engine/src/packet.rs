@@ -6,7 +6,7 @@ use etherparse::{
     Ipv6HeaderSlice, Ipv6RawExtHeaderSlice, TcpHeaderSlice, UdpHeaderSlice, err,
 };
 use portcullis_policy::Protocol;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr};
 
 /// Bytes of an Ethernet header without tags. [IEEE 802.3]
 pub const ETHERNET_LENGTH: usize = 14;
@@ -15,7 +15,7 @@ const EXTENSION_HEADERS_MAX: usize = 8;
 /// Bytes of the common header. [RFC 9260 §3.1]
 const SCTP_HEADER_LENGTH: usize = 12;
 /// Bytes that every ICMP message has. [RFC 792; RFC 4443 §2.1 with the four bytes that follow]
-const ICMP_HEADER_LENGTH: usize = 8;
+pub(crate) const ICMP_HEADER_LENGTH: usize = 8;
 
 /// The bits of a TCP header that tell what a segment is for. [RFC 9293 §3.1]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -342,17 +342,17 @@ fn parse_ipv6(network: &[u8], outer: &Outer) -> Result<Packet, Drop> {
 }
 
 /// Where the extension headers of an IPv6 packet lead.
-struct Chain {
-    protocol: IpNumber,
+pub(crate) struct Chain {
+    pub protocol: IpNumber,
     /// From the start of the IPv6 header; never beyond the bytes that were walked.
-    offset: usize,
+    pub offset: usize,
     is_first_fragment: bool,
-    is_later_fragment: bool,
+    pub is_later_fragment: bool,
     has_fragment_header: bool,
 }
 
 /// Walks the extension headers of a packet. [RFC 8200 §4]
-fn walk_extensions(first: IpNumber, start: usize, packet: &[u8]) -> Result<Chain, Drop> {
+pub(crate) fn walk_extensions(first: IpNumber, start: usize, packet: &[u8]) -> Result<Chain, Drop> {
     let mut chain = Chain {
         protocol: first,
         offset: start,
@@ -449,7 +449,7 @@ fn parse_transport(
     }
 }
 
-fn icmp_message(header: &[u8]) -> IcmpMessage {
+pub(crate) fn icmp_message(header: &[u8]) -> IcmpMessage {
     IcmpMessage {
         kind: header[0],
         code: header[1],
@@ -457,7 +457,7 @@ fn icmp_message(header: &[u8]) -> IcmpMessage {
     }
 }
 
-fn word(bytes: &[u8], offset: usize) -> u16 {
+pub(crate) fn word(bytes: &[u8], offset: usize) -> u16 {
     u16::from_be_bytes([bytes[offset], bytes[offset + 1]])
 }
 
@@ -495,112 +495,4 @@ fn maximum_segment_size(mut options: &[u8]) -> Option<u16> {
         }
     }
     None
-}
-
-/// The packet that an ICMP error is about, as far as the error quotes it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Quoted {
-    /// Who had sent it.
-    pub source: IpAddr,
-    /// Whom it was for.
-    pub destination: IpAddr,
-    /// What was above IP: ports or the ICMP message; flags and lengths are not quoted.
-    pub transport: QuotedTransport,
-}
-
-/// The first eight bytes above IP of a quoted packet.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum QuotedTransport {
-    /// TCP, UDP or SCTP with source and destination port.
-    Ports(Protocol, (u16, u16)),
-    /// An ICMP or ICMPv6 message.
-    Icmp(Protocol, IcmpMessage),
-}
-
-/// Reads the packet that an ICMP error quotes. None when it cannot be read, or is a fragment
-/// after the first, or no flow can be of its kind.
-#[must_use]
-pub fn quoted(frame: &FrameBytes<'_>, error: &Packet) -> Option<Quoted> {
-    let end = frame.head_length.min(error.frame_length());
-    let start = usize::from(error.transport_offset) + ICMP_HEADER_LENGTH;
-    let bytes = frame.bytes().get(start..end)?;
-    let (source, destination, protocol, offset, family) = match error.source {
-        IpAddr::V4(_) => {
-            let header = Ipv4HeaderSlice::from_slice(bytes).ok()?;
-            if header.fragments_offset().value() != 0 {
-                return None;
-            }
-            (
-                IpAddr::V4(header.source_addr()),
-                IpAddr::V4(header.destination_addr()),
-                header.protocol(),
-                header.slice().len(),
-                IpNumber::ICMP,
-            )
-        }
-        IpAddr::V6(_) => {
-            let header = Ipv6HeaderSlice::from_slice(bytes).ok()?;
-            let chain = walk_extensions(header.next_header(), header.header_len(), bytes).ok()?;
-            if chain.is_later_fragment {
-                return None;
-            }
-            (
-                IpAddr::V6(header.source_addr()),
-                IpAddr::V6(header.destination_addr()),
-                chain.protocol,
-                chain.offset,
-                IpNumber::IPV6_ICMP,
-            )
-        }
-    };
-    let above = bytes.get(offset..offset + 8)?;
-    let named = Protocol::from_number(protocol.0);
-    let transport = match protocol {
-        IpNumber::TCP | IpNumber::UDP | IpNumber::SCTP => {
-            QuotedTransport::Ports(named, (word(above, 0), word(above, 2)))
-        }
-        icmp if icmp == family => QuotedTransport::Icmp(named, icmp_message(above)),
-        _ => return None,
-    };
-    Some(Quoted {
-        source,
-        destination,
-        transport,
-    })
-}
-
-/// Whether no packet on the wire may carry this address as a host's own: unspecified, loopback,
-/// reserved, or IPv4 hidden in IPv6. [RFC 6890]
-#[must_use]
-pub fn is_martian(address: IpAddr) -> bool {
-    match address {
-        IpAddr::V4(address) => {
-            let first = address.octets()[0];
-            first == 0 || first == 127 || first >= 240
-        }
-        IpAddr::V6(address) => {
-            address.is_unspecified() || address.is_loopback() || is_hidden_ipv4(address)
-        }
-    }
-}
-
-/// IPv4-mapped and IPv4-compatible addresses. [RFC 4291 §2.5.5]
-fn is_hidden_ipv4(address: Ipv6Addr) -> bool {
-    let segments = address.segments();
-    segments[..5] == [0; 5] && (segments[5] == 0xffff || segments[5] == 0)
-}
-
-/// Whether more than one host is meant.
-#[must_use]
-pub fn is_multicast(address: IpAddr) -> bool {
-    match address {
-        IpAddr::V4(address) => address.is_multicast() || address.is_broadcast(),
-        IpAddr::V6(address) => address.is_multicast(),
-    }
-}
-
-/// Whether the address counts only on its own link. [RFC 4291 §2.5.6]
-#[must_use]
-pub fn is_link_local_v6(address: IpAddr) -> bool {
-    matches!(address, IpAddr::V6(address) if address.segments()[0] & 0xffc0 == 0xfe80)
 }

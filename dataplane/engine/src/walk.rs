@@ -2,10 +2,15 @@
 
 use crate::decide::{Question, decide};
 use crate::engine::EngineSettings;
-use crate::flow::{Flow, FlowKey, FlowTable, FlowTicket, Role, Side, tuple_of};
+use crate::flow::{Flow, Side};
+use crate::flow_key::{FlowKey, Role, tuple_of};
+use crate::flow_table::{FlowTable, FlowTicket};
 use crate::notice::Notices;
-use crate::packet::{self, Packet, TcpFlags};
-use crate::{Drop, Endpoint, EndpointKind, FrameBytes, Now, Outcome, Record, RecordKind, Snapshot};
+use crate::packet::{Packet, TcpFlags};
+use crate::quoted::quoted;
+use crate::{
+    Drop, Endpoint, EndpointKind, FrameBytes, Now, Outcome, Record, RecordKind, Snapshot, address,
+};
 use portcullis_policy::{Identity, Tables, Verdict};
 
 /// One half of one packet's walk.
@@ -85,9 +90,9 @@ impl Walk<'_> {
                 (true, identity) => Ok(identity),
             };
         }
-        if packet::is_martian(source)
-            || packet::is_multicast(source)
-            || packet::is_link_local_v6(source)
+        if address::is_martian(source)
+            || address::is_multicast(source)
+            || address::is_link_local_v6(source)
         {
             return Err(Drop::SourceInvalid);
         }
@@ -180,7 +185,7 @@ impl Walk<'_> {
         frame: &FrameBytes<'_>,
         packet: &Packet,
     ) -> Result<Admission, Drop> {
-        let quoted = packet::quoted(frame, packet)
+        let quoted = quoted(frame, packet)
             .filter(|quoted| quoted.source == packet.destination)
             .ok_or(Drop::IcmpErrorUnrelated)?;
         // The quoted packet went the other way.

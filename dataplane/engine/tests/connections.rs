@@ -289,8 +289,10 @@ fn an_icmp_error_to_another_than_the_quoted_sender_is_unrelated() {
     let mut node = Node::new(&[]);
     let query = v4(CLIENT, SERVER).udp((5000, 53), b"q");
     node.delivered(CLIENT, SERVER, query.clone());
-    let error = v4(SERVER, STRANGER).icmp(3, 3, [0; 4], quote(&query));
-    assert_eq!(node.reason(SERVER, error), Drop::IcmpErrorUnrelated);
+    for other in [STRANGER, HOST, UPLINK] {
+        let error = v4(SERVER, other).icmp(3, 3, [0; 4], quote(&query));
+        assert_eq!(node.reason(SERVER, error), Drop::IcmpErrorUnrelated);
+    }
 }
 
 #[test]

@@ -221,6 +221,11 @@ impl Simulation {
             (outcome, end_of(outcome, frame))
         });
         let told = worker.told();
+        let is_denied = matches!(end, End::Dropped(reason) if reason.is_denial());
+        let is_dropped = matches!(end, End::Dropped(_));
+        if handover.flow.is_some() && (is_denied || is_dropped && handover.is_opening) {
+            assert!(handover.must_be_withdrawn(&outcome));
+        }
         if handover.must_be_withdrawn(&outcome) {
             self.withdrawals.push_back(handover);
             if owner(handover.from) == owner(handover.to) {
@@ -297,6 +302,10 @@ impl Simulation {
         let snapshot = Arc::clone(&self.workers[owner(to)].snapshot);
         let endpoint = snapshot.endpoint(to).unwrap();
         assert_eq!(handover.to_id, endpoint.id);
+        if handover.generation != snapshot.generation {
+            let from = snapshot.endpoint(handover.from).map(|from| from.id);
+            assert_eq!(from, Some(handover.from_id), "sent by nobody: {packet:?}");
+        }
         let next_hop = endpoint.peer_mac.or(handover.next_hop).unwrap();
         assert_eq!(packet.destination_mac, next_hop);
         assert_eq!(packet.source_mac, endpoint.own_mac);

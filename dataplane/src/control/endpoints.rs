@@ -73,6 +73,8 @@ pub struct Slot {
     pub own_mac: Option<MacAddress>,
     /// The worker that owns it.
     pub worker: u16,
+    /// Whether the interface carries packets.
+    pub is_running: bool,
     /// Whether its socket stands and the kernel program sends to it.
     pub is_attached: bool,
     /// What it waits for.
@@ -168,6 +170,7 @@ impl Slots {
             mtu: 1500,
             own_mac: None,
             worker,
+            is_running: false,
             is_attached: false,
             fault: None,
             learned_mac: None,
@@ -246,6 +249,7 @@ impl Slot {
             Some(link) => {
                 self.link = Some(link.index);
                 self.mtu = link.mtu;
+                self.is_running = link.is_running;
                 self.own_mac = link.mac;
             }
             None => self.fault = Some(format!("waiting for interface {}", self.wanted.interface)),
@@ -279,7 +283,7 @@ mod tests {
             name: name.into(),
             mac: None,
             mtu: 65_535,
-            is_up: true,
+            is_running: true,
         }
     }
 

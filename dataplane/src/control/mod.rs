@@ -1,6 +1,7 @@
 //! The control path: a policy walks `next → parse_document → rules → assign_identities → compile →
 //! publish → adopt → acknowledge`.
 
+mod attach;
 pub mod directory;
 mod documents;
 mod endpoints;

@@ -1,21 +1,21 @@
 //! The control loop: what documents and kernel say becomes endpoints, tables and a snapshot.
 
 use super::documents::{Documents, settings_of};
-use super::endpoints::{Slot, SlotKey, Slots, Wanted};
+use super::endpoints::{SlotKey, Slots, Wanted};
 use super::host_pair::NET_END;
 use super::publish::{self, KernelView};
 use super::source::{SourceError, SourceState};
 use crate::config::Config;
 use crate::netlink::Netlink;
-use crate::rings::{FreeFrames, Socket, Umem};
+use crate::rings::{FreeFrames, Umem};
 use crate::status_view::StatusView;
-use crate::worker::{Command, Reply, WorkerHandle};
-use crate::xdp::{InterfaceKind, Redirect};
-use portcullis_engine::{EndpointIndex, EndpointKind, MacAddress, Snapshot};
+use crate::worker::WorkerHandle;
+use crate::xdp::Redirect;
+use portcullis_engine::{MacAddress, Snapshot};
 use portcullis_policy::{
     Generation, IdentityAllocator, NodeFacts, Object, Settings, Tables, compile,
 };
-use std::net::IpAddr;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::thread;
@@ -30,8 +30,6 @@ pub const MAC_ANNOTATION: &str = "portcullis.io/mac";
 const TICK: Duration = Duration::from_millis(100);
 /// Changes of the kernel that come within this time are looked at together.
 const SETTLE: Duration = Duration::from_millis(10);
-/// A worker that has not answered by then is reported.
-const WORKER_PATIENCE: Duration = Duration::from_secs(5);
 
 /// Something that control has to look at.
 #[derive(Debug)]
@@ -60,18 +58,20 @@ pub struct Control {
     pub netlink: Netlink,
     /// What `status` shows.
     pub view: Arc<StatusView>,
-    slots: Slots,
-    documents: Documents,
-    identities: IdentityAllocator,
-    tables: Option<Arc<Tables>>,
-    kernel: KernelView,
+    pub(super) slots: Slots,
+    pub(super) documents: Documents,
+    pub(super) identities: IdentityAllocator,
+    pub(super) tables: Option<Arc<Tables>>,
+    pub(super) kernel: KernelView,
     /// What the tables were compiled for.
-    facts: NodeFacts,
-    snapshot: Arc<Snapshot>,
-    generation: Generation,
-    sampled: Instant,
+    pub(super) facts: NodeFacts,
+    pub(super) snapshot: Arc<Snapshot>,
+    pub(super) generation: Generation,
+    pub(super) sampled: Instant,
     /// Whether a reply of a worker changed something that has to be applied.
-    is_stale: bool,
+    pub(super) is_stale: bool,
+    /// Interfaces that the kernel program is attached to, with or without an endpoint.
+    pub(super) attached: BTreeSet<u32>,
 }
 
 impl Control {
@@ -106,6 +106,7 @@ impl Control {
             generation: Generation(0),
             sampled: Instant::now(),
             is_stale: false,
+            attached: BTreeSet::new(),
         }
     }
 
@@ -127,6 +128,8 @@ impl Control {
             }
             if self.sampled.elapsed() >= Duration::from_secs(1) {
                 self.sampled = Instant::now();
+                // What could not be attached may work now; the fault is in `status` meanwhile.
+                self.is_stale |= !self.waiting().is_empty();
                 self.view.sample(&self.workers, &self.redirect);
             }
         }
@@ -276,7 +279,7 @@ impl Control {
     }
 
     /// What settings and documents ask to be policed.
-    fn wanted(&self) -> Vec<Wanted> {
+    pub(super) fn wanted(&self) -> Vec<Wanted> {
         let mut wanted = vec![Wanted {
             key: SlotKey::Host,
             interface: NET_END.into(),
@@ -313,188 +316,6 @@ impl Control {
         }
         wanted
     }
-
-    /// Makes endpoints and snapshot what they should be now.
-    ///
-    /// The order is the guarantee: an endpoint that ended leaves the snapshot before its socket is
-    /// closed, and a new one is in the snapshot before the kernel sends its first frame.
-    fn apply(&mut self) {
-        let retired = self.slots.reconcile(&self.wanted(), &self.kernel.links);
-        for (_, slot) in &retired {
-            self.forget_addresses(slot);
-        }
-        self.publish();
-        for (index, slot) in retired {
-            self.close(index, &slot);
-        }
-        // A socket that is still bound would keep its interface from the next one.
-        if !self.wait_until(|control| !control.slots.is_draining()) {
-            self.view
-                .fault("a worker did not give a socket back in time".into());
-        }
-        let waiting: Vec<EndpointIndex> = self
-            .slots
-            .iter()
-            .filter(|(_, slot)| !slot.is_attached && slot.link.is_some())
-            .map(|(index, _)| index)
-            .collect();
-        for index in waiting {
-            let attached = self.attach(index);
-            let Some(slot) = self.slots.get_mut(index) else {
-                continue;
-            };
-            slot.is_attached = attached.is_ok();
-            slot.fault = attached.err();
-        }
-        self.view.show_endpoints(&self.slots, &self.snapshot);
-    }
-
-    /// Hands the workers a new snapshot, where anything in it is new, and waits until all use it.
-    fn publish(&mut self) {
-        let next = Generation(self.generation.0 + 1);
-        let snapshot = publish::snapshot(next, self.tables.as_ref(), &self.slots, &self.kernel);
-        if publish::is_same(&self.snapshot, &snapshot) {
-            return;
-        }
-        self.generation = next;
-        self.snapshot = Arc::new(snapshot);
-        let names = publish::names(&self.snapshot, &self.slots, self.documents.all());
-        self.view.publish(next, names);
-        for worker in &self.workers {
-            worker.send(Command::Adopt(Arc::clone(&self.snapshot)));
-        }
-        let adopted = |control: &Self| {
-            control
-                .workers
-                .iter()
-                .all(|worker| worker.counters.generation.get() >= next.0)
-        };
-        if !self.wait_until(adopted) {
-            self.view.fault(format!(
-                "a worker did not adopt generation {} in time",
-                next.0
-            ));
-        }
-    }
-
-    fn wait_until(&mut self, is_done: impl Fn(&Self) -> bool) -> bool {
-        let until = Instant::now() + WORKER_PATIENCE;
-        while !is_done(self) {
-            if Instant::now() > until {
-                return false;
-            }
-            self.take_replies();
-            thread::sleep(Duration::from_micros(200));
-        }
-        true
-    }
-
-    /// Makes the socket of an endpoint, gives it to its worker, and has the kernel send to it.
-    fn attach(&mut self, index: EndpointIndex) -> Result<(), String> {
-        let Some(slot) = self.slots.get_mut(index) else {
-            return Ok(());
-        };
-        let slot = slot.clone();
-        let link = slot.link.ok_or("no interface")?;
-        let interface = &slot.wanted.interface;
-        let kind = match slot.wanted.key.kind() {
-            EndpointKind::Uplink => InterfaceKind::Uplink,
-            EndpointKind::Pod | EndpointKind::Host => InterfaceKind::Whole,
-        };
-        self.redirect
-            .attach(
-                interface,
-                link,
-                u32::from(index.0),
-                kind,
-                self.config.xdp_mode,
-            )
-            .map_err(|e| e.to_string())?;
-        let mut socket =
-            Socket::open(&self.umem, interface, u32::from(index.0)).map_err(|e| e.to_string())?;
-        socket.refill(&mut self.free);
-        self.redirect
-            .set_socket(u32::from(index.0), &socket)
-            .map_err(|e| e.to_string())?;
-        for address in &slot.wanted.addresses {
-            let bits = address_bits(*address);
-            self.redirect
-                .add_prefix(*address, bits)
-                .map_err(|e| e.to_string())?;
-        }
-        self.workers[usize::from(slot.worker)].send(Command::Add {
-            index,
-            socket: Box::new(socket),
-        });
-        // Up only now: before, frames of the pod would have met no policy.
-        self.netlink.set_up(link).map_err(|e| e.to_string())
-    }
-
-    fn forget_addresses(&mut self, slot: &Slot) {
-        for address in &slot.wanted.addresses {
-            // Nothing to forget is what was wanted.
-            let _ = self
-                .redirect
-                .remove_prefix(*address, address_bits(*address));
-        }
-    }
-
-    /// Takes the socket of an ended endpoint back from its worker.
-    ///
-    /// The kernel program stays: without a socket it drops, so the pod is cut off, not opened.
-    fn close(&mut self, index: EndpointIndex, slot: &Slot) {
-        if !slot.is_attached {
-            self.slots.release(index);
-            return;
-        }
-        let _ = self.redirect.unset_socket(u32::from(index.0));
-        self.workers[usize::from(slot.worker)].send(Command::Remove { index });
-    }
-
-    fn take_replies(&mut self) {
-        for number in 0..self.workers.len() {
-            while let Some(reply) = self.workers[number].replies.pop() {
-                match reply {
-                    // Dropped here: workers never free memory.
-                    Reply::Replaced(snapshot) => drop(snapshot),
-                    Reply::Removed { index, socket } => {
-                        drop(socket);
-                        self.slots.release(index);
-                        self.is_stale = true;
-                    }
-                    Reply::Learned { index, mac } => self.learn(index, mac),
-                    Reply::NeighbourWanted { index, address } => self.resolve(index, address),
-                }
-            }
-        }
-    }
-
-    fn learn(&mut self, index: EndpointIndex, mac: MacAddress) {
-        let Some(slot) = self.slots.get_mut(index) else {
-            return;
-        };
-        // The first one stays: a pod that changes its MAC address is a pod that pretends.
-        if slot.wanted.mac.is_none() && slot.learned_mac.is_none() {
-            slot.learned_mac = Some(mac);
-            self.is_stale = true;
-        }
-    }
-
-    /// Has the kernel ask for a next hop; behind pods the worker asks by itself.
-    fn resolve(&mut self, index: EndpointIndex, address: IpAddr) {
-        let slot = self
-            .slots
-            .get_mut(index)
-            .filter(|slot| slot.wanted.key == SlotKey::Uplink);
-        if let Some(link) = slot.and_then(|slot| slot.link) {
-            // The answer comes as a change of the neighbour table.
-            let _ = self.netlink.resolve(link, address);
-        }
-    }
-}
-
-fn address_bits(address: IpAddr) -> u8 {
-    if address.is_ipv4() { 32 } else { 128 }
 }
 
 /// Reads `02:00:00:00:00:01`.

@@ -19,8 +19,8 @@ pub struct Link {
     pub mac: Option<MacAddress>,
     /// Bytes of IP in one packet.
     pub mtu: u32,
-    /// Whether it has been brought up.
-    pub is_up: bool,
+    /// Whether it carries packets: up at both ends, and the kernel has taken note of it.
+    pub is_running: bool,
 }
 
 impl Link {
@@ -33,7 +33,7 @@ impl Link {
             name: String::new(),
             mac: None,
             mtu: 0,
-            is_up: message.header.flags.contains(LinkFlags::Up),
+            is_running: message.header.flags.contains(LinkFlags::Running),
         };
         for attribute in message.attributes {
             match attribute {

@@ -1,9 +1,13 @@
 //! The table against a plain map.
 
 use super::*;
+use crate::EndpointId;
+use crate::flow::Side;
+use crate::flow_key::Role;
+use portcullis_policy::Generation;
 use proptest::prelude::*;
 use std::collections::HashMap;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 
 const FLOWS_MAX: u32 = 8;
 

@@ -1,0 +1,1 @@
+//! Speed, measured against the kernel on the same machine in the same run.

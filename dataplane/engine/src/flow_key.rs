@@ -1,0 +1,181 @@
+//! What names a flow, and how a packet finds the name of its own.
+
+use crate::EndpointId;
+use crate::flow::Side;
+use crate::packet::{Packet, TcpFlags, Transport};
+use crate::quoted::{Quoted, QuotedTransport};
+use portcullis_policy::Protocol;
+use siphasher::sip::SipHasher13;
+use std::net::IpAddr;
+
+/// What names a flow at one endpoint.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct FlowKey {
+    pub endpoint: EndpointId,
+    /// IP protocol number.
+    pub protocol: u8,
+    /// The ICMP type of a message that is neither echo nor error; else zero.
+    pub message: u8,
+    pub local: IpAddr,
+    pub remote: IpAddr,
+    pub local_port: u16,
+    pub remote_port: u16,
+}
+
+/// What a packet is to the flow that it belongs to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Role {
+    /// Always the first of a flow, whoever sent it: TCP SYN, echo request.
+    Opens,
+    /// The first of a flow when there is none: UDP, SCTP, other ICMP.
+    MayOpen,
+    /// Part of a flow that must exist: the other segments of TCP.
+    Continues(TcpFlags),
+    /// The answer in a flow that must exist: echo reply.
+    Answers,
+}
+
+/// The ports that stand for a packet in a flow's key, and its role.
+pub(crate) struct Tuple {
+    pub ports: (u16, u16),
+    pub message: u8,
+    pub role: Role,
+}
+
+/// How a packet finds its flow. None for what has no flow of its own: ICMP errors, fragments
+/// after the first, protocols that are not forwarded.
+pub(crate) fn tuple_of(packet: &Packet) -> Option<Tuple> {
+    if packet.is_icmp_error() {
+        return None;
+    }
+    let (ports, message, role) = match packet.transport {
+        Transport::Tcp { ports, flags, .. } if flags.is_opening() => (ports, 0, Role::Opens),
+        Transport::Tcp { ports, flags, .. } => (ports, 0, Role::Continues(flags)),
+        Transport::Udp { ports } | Transport::Sctp { ports } => (ports, 0, Role::MayOpen),
+        Transport::Icmp(icmp) => icmp_tuple(icmp.kind, icmp.identifier, 8, 0),
+        Transport::Icmpv6(icmp) => icmp_tuple(icmp.kind, icmp.identifier, 128, 129),
+        Transport::LaterFragment(_) | Transport::Other(_) => return None,
+    };
+    Some(Tuple {
+        ports,
+        message,
+        role,
+    })
+}
+
+/// An echo is a flow from its identifier to zero, so that both ends may ping each other with one
+/// identifier; any other message is a flow of its type from one to zero, which nothing answers.
+fn icmp_tuple(kind: u8, identifier: u16, request: u8, reply: u8) -> ((u16, u16), u8, Role) {
+    if kind == request {
+        ((identifier, 0), 0, Role::Opens)
+    } else if kind == reply {
+        ((0, identifier), 0, Role::Answers)
+    } else {
+        ((1, 0), kind, Role::MayOpen)
+    }
+}
+
+impl FlowKey {
+    /// The key at an endpoint of a packet that `sender` sent.
+    pub fn of(endpoint: EndpointId, sender: Side, packet: &Packet, tuple: &Tuple) -> Self {
+        Self::between(
+            endpoint,
+            sender,
+            packet.protocol().number(),
+            tuple.message,
+            (packet.source, packet.destination),
+            tuple.ports,
+        )
+    }
+
+    /// The key at an endpoint of the packet that an ICMP error quotes; `sender` had sent it.
+    pub fn of_quoted(endpoint: EndpointId, sender: Side, quoted: &Quoted) -> Self {
+        let (protocol, ports, message) = match quoted.transport {
+            QuotedTransport::Ports(protocol, ports) => (protocol, ports, 0),
+            QuotedTransport::Icmp(protocol, icmp) => {
+                let (request, reply) = match quoted.source {
+                    IpAddr::V4(_) => (8, 0),
+                    IpAddr::V6(_) => (128, 129),
+                };
+                let (ports, message, _) = icmp_tuple(icmp.kind, icmp.identifier, request, reply);
+                (protocol, ports, message)
+            }
+        };
+        Self::between(
+            endpoint,
+            sender,
+            protocol.number(),
+            message,
+            (quoted.source, quoted.destination),
+            ports,
+        )
+    }
+
+    fn between(
+        endpoint: EndpointId,
+        sender: Side,
+        protocol: u8,
+        message: u8,
+        addresses: (IpAddr, IpAddr),
+        ports: (u16, u16),
+    ) -> Self {
+        let (local, remote, local_port, remote_port) = match sender {
+            Side::Local => (addresses.0, addresses.1, ports.0, ports.1),
+            Side::Remote => (addresses.1, addresses.0, ports.1, ports.0),
+        };
+        Self {
+            endpoint,
+            protocol,
+            message,
+            local,
+            remote,
+            local_port,
+            remote_port,
+        }
+    }
+
+    /// The protocol as policy knows it.
+    pub fn protocol(&self) -> Protocol {
+        Protocol::from_number(self.protocol)
+    }
+
+    /// The port that the initiator wants; for ICMP the type of its message.
+    pub fn service_port(&self, initiator: Side) -> u16 {
+        match (self.protocol(), self.message, initiator) {
+            (Protocol::Icmp, 0, _) => 8,
+            (Protocol::Icmpv6, 0, _) => 128,
+            (Protocol::Icmp | Protocol::Icmpv6, message, _) => u16::from(message),
+            (_, _, Side::Local) => self.remote_port,
+            (_, _, Side::Remote) => self.local_port,
+        }
+    }
+
+    /// The key in 42 bytes; IPv4 addresses fill the low four of sixteen, which no IPv6 address
+    /// that is let in does (`address::is_martian`), and equality decides in any case.
+    pub fn hash(&self, hasher: &SipHasher13) -> u64 {
+        let mut bytes = [0; 42];
+        bytes[..4].copy_from_slice(&self.endpoint.0.to_ne_bytes());
+        bytes[4] = self.protocol;
+        bytes[5] = self.message;
+        bytes[6..8].copy_from_slice(&self.local_port.to_ne_bytes());
+        bytes[8..10].copy_from_slice(&self.remote_port.to_ne_bytes());
+        let length = match (self.local, self.remote) {
+            (IpAddr::V4(local), IpAddr::V4(remote)) => {
+                bytes[10..14].copy_from_slice(&local.octets());
+                bytes[14..18].copy_from_slice(&remote.octets());
+                18
+            }
+            (local, remote) => {
+                for (address, at) in [(local, 10), (remote, 26)] {
+                    let octets = match address {
+                        IpAddr::V4(address) => address.to_ipv6_mapped().octets(),
+                        IpAddr::V6(address) => address.octets(),
+                    };
+                    bytes[at..at + 16].copy_from_slice(&octets);
+                }
+                42
+            }
+        };
+        hasher.hash(&bytes[..length])
+    }
+}

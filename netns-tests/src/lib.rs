@@ -1,0 +1,82 @@
+//! Lab: network namespaces, veth pairs, real clients and servers around a real daemon.
+//!
+//! A [`Lab`] is a node with an uplink to the world beyond it. Its namespaces are held by threads
+//! alone, and its files lie on a tmpfs in a private mount namespace, so nothing is left behind
+//! however a test ends: not after a panic, not after `kill -9`.
+//!
+//! ```no_run
+//! use netns_tests::Lab;
+//! let Some(lab) = Lab::new("") else { return };
+//! let api = lab.pod("backend/api", &["app=backend"], &["10.0.1.10"]);
+//! let web = lab.pod("frontend/web", &["app=frontend"], &["10.0.1.11"]);
+//! api.serve_pages();
+//! lab.start_daemon();
+//! assert_eq!(web.fetch("http://10.0.1.10/"), Some("page of backend/api\n".into()));
+//! ```
+
+mod binary;
+mod daemon;
+mod lab;
+pub mod manifests;
+mod place;
+mod pod;
+mod prober;
+mod raw;
+mod status;
+
+pub use binary::portcullis;
+pub use lab::{
+    BPFFS_DIRECTORY, LOG_FILE, Lab, NODE_ADDRESSES, POD_CIDRS, SOCKET_FILE, STATE_DIRECTORY,
+    WORLD_ADDRESSES,
+};
+pub use place::{Place, Ran};
+pub use pod::{Pod, connect, counter, echo_by_tcp, echo_by_udp, serve_pages};
+pub use prober::Prober;
+pub use raw::{ETHERTYPE_IPV4, ethernet, ipv4, udp};
+pub use status::Status;
+
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::time::{Duration, Instant};
+
+/// How long a change may take to be seen, before a test gives up on it.
+pub const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Asks again and again until the answer is yes.
+///
+/// # Panics
+/// When it is not yes within [`PATIENCE`].
+#[track_caller]
+pub fn eventually(what: &str, mut is_so: impl FnMut() -> bool) {
+    let since = Instant::now();
+    while !is_so() {
+        assert!(
+            since.elapsed() < PATIENCE,
+            "not within {PATIENCE:?}: {what}"
+        );
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// Asks again and again for as long as `span`: the answer must stay yes.
+///
+/// # Panics
+/// When it is no once.
+#[track_caller]
+pub fn throughout(span: Duration, what: &str, mut is_so: impl FnMut() -> bool) {
+    let since = Instant::now();
+    while since.elapsed() < span {
+        assert!(is_so(), "no longer so after {:?}: {what}", since.elapsed());
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// Sends a word to an echo server over an open connection, and says whether it came back before the
+/// stream's time ran out.
+pub fn is_echoed(stream: &mut TcpStream, word: &[u8]) -> bool {
+    let mut answer = vec![0; word.len()];
+    let exchanged = stream
+        .write_all(word)
+        .and_then(|()| stream.read_exact(&mut answer));
+    exchanged.is_ok() && answer == word
+}
