@@ -29,6 +29,8 @@ const PATH_MTU: u32 = 1500;
 /// Whatever keeps it from starting. Once it runs, faults show in `status` and old state stays.
 pub fn run(args: &RunArgs) -> Result<(), String> {
     privileges::check()?;
+    // Before the first thread: each has its own.
+    privileges::drop_unneeded()?;
     let mut source = Directory::open(&args.state).map_err(|e| e.to_string())?;
     let first = source.next().map_err(|e| e.to_string())?;
     let config = match &first.config {
@@ -73,7 +75,6 @@ pub fn run(args: &RunArgs) -> Result<(), String> {
         status: Box::new(move || shown.status()),
     };
     server::listen(&args.socket, Arc::new(views))?;
-    privileges::drop_unneeded()?;
 
     start_workers(made, &handles)?;
     start_observer(&handles, &view, &history)?;

@@ -18,6 +18,13 @@ const KEPT: [Capability; 4] = [
 pub fn drop_unneeded() -> Result<(), String> {
     let fault = |e: caps::errors::CapsError| format!("cannot drop capabilities: {e}");
     let permitted = caps::read(None, CapSet::Permitted).map_err(fault)?;
+    // Programs that the daemon starts (`ip`, `ethtool`) get no more than it has itself.
+    for capability in caps::all() {
+        let is_there = caps::has_cap(None, CapSet::Bounding, capability).unwrap_or(false);
+        if is_there && !KEPT.contains(&capability) {
+            caps::drop(None, CapSet::Bounding, capability).map_err(fault)?;
+        }
+    }
     let kept: CapsHashSet = KEPT
         .into_iter()
         .filter(|cap| permitted.contains(cap))
@@ -25,7 +32,8 @@ pub fn drop_unneeded() -> Result<(), String> {
     caps::clear(None, CapSet::Ambient).map_err(fault)?;
     caps::set(None, CapSet::Inheritable, &CapsHashSet::new()).map_err(fault)?;
     caps::set(None, CapSet::Effective, &kept).map_err(fault)?;
-    caps::set(None, CapSet::Permitted, &kept).map_err(fault)
+    caps::set(None, CapSet::Permitted, &kept).map_err(fault)?;
+    rustix::thread::set_no_new_privs(true).map_err(|e| format!("cannot set no_new_privs: {e}"))
 }
 
 /// Says what is missing before something fails for it.

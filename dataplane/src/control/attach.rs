@@ -82,6 +82,7 @@ impl Control {
         }
         self.generation = next;
         self.snapshot = Arc::new(snapshot);
+        self.resolve_gateways();
         let names = publish::names(&self.snapshot, &self.slots, self.documents.all());
         self.view.publish(next, names);
         for worker in &self.workers {
@@ -98,6 +99,18 @@ impl Control {
                 "a worker did not adopt generation {} in time",
                 next.0
             ));
+        }
+    }
+
+    /// Has the kernel find the gateways of the uplink before the first packet needs them.
+    fn resolve_gateways(&mut self) {
+        let snapshot = Arc::clone(&self.snapshot);
+        let Some(uplink) = snapshot.uplink else {
+            return;
+        };
+        let gateways = snapshot.routes.iter().filter_map(|route| route.gateway);
+        for gateway in gateways.filter(|gateway| !snapshot.neighbours.contains_key(gateway)) {
+            self.resolve(uplink, gateway);
         }
     }
 

@@ -13,7 +13,7 @@ use crate::worker::WorkerHandle;
 use crate::xdp::Redirect;
 use portcullis_engine::{MacAddress, Snapshot};
 use portcullis_policy::{
-    Generation, IdentityAllocator, NodeFacts, Object, Settings, Tables, compile,
+    Cidr, Generation, IdentityAllocator, NodeFacts, Object, Settings, Tables, compile,
 };
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -197,6 +197,7 @@ impl Control {
             .flat_map(|document| &document.warnings)
             .map(ToString::to_string)
             .collect();
+        warnings.extend(self.unrouted(&documents));
         if !restart.is_empty() {
             warnings.push(format!(
                 "config.yaml: needs a restart for {}",
@@ -209,6 +210,35 @@ impl Control {
         self.view
             .accept(&self.config, self.documents.counts(), warnings);
         self.apply();
+    }
+
+    /// Pods of this node that the node itself cannot reach, for want of a route.
+    fn unrouted(&self, documents: &Documents) -> Vec<String> {
+        let blocks: Vec<Cidr> = self
+            .config
+            .pod_cidrs
+            .iter()
+            .filter_map(|block| Cidr::new(block.address, block.prefix_length))
+            .collect();
+        let mut warnings = Vec::new();
+        for document in documents.all() {
+            let Object::Pod(pod) = &document.object else {
+                continue;
+            };
+            if !pod.annotations.contains_key(INTERFACE_ANNOTATION) {
+                continue;
+            }
+            for address in &pod.addresses {
+                if !blocks.iter().any(|block| block.has_address(*address)) {
+                    warnings.push(format!(
+                        "config.yaml, podCIDRs: no block holds {address} of pod {}/{}, so this node \
+                         has no route to it",
+                        pod.namespace, pod.name
+                    ));
+                }
+            }
+        }
+        warnings
     }
 
     fn refuse(&self, errors: &[portcullis_policy::DocumentError]) {
