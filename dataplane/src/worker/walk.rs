@@ -73,11 +73,15 @@ impl Worker {
 
     /// The egress half, at the frame's source.
     fn egress(&mut self, from: EndpointIndex, mut frame: Frame, moment: Now) {
-        let outcome = {
+        let (outcome, head_length) = {
             let mut view = frame.view(&self.umem);
-            self.engine
-                .egress(from, &mut view.bytes(), moment, &mut self.records)
+            let mut bytes = view.bytes();
+            let outcome = self
+                .engine
+                .egress(from, &mut bytes, moment, &mut self.records);
+            (outcome, bytes.head_length)
         };
+        self.trim(&mut frame, head_length);
         match outcome {
             Outcome::HandOver(handover) => {
                 let owner = self.engine.worker_of(handover.to).map(usize::from);
@@ -90,6 +94,13 @@ impl Worker {
                 }
             }
             outcome => self.carry_out(outcome, frame),
+        }
+    }
+
+    /// Makes the frame as short as the engine found the packet: Ethernet padding is cut off.
+    fn trim(&mut self, frame: &mut Frame, head_length: usize) {
+        if frame.pieces() == 1 && frame.length() != head_length {
+            self.free.set_length(frame, head_length);
         }
     }
 
@@ -112,11 +123,15 @@ impl Worker {
 
     /// The ingress half, at the frame's destination. `from` is the worker that passed it on.
     fn ingress(&mut self, from: Option<usize>, handover: Handover, mut frame: Frame, moment: Now) {
-        let outcome = {
+        let (outcome, head_length) = {
             let mut view = frame.view(&self.umem);
-            self.engine
-                .ingress(&handover, &mut view.bytes(), moment, &mut self.records)
+            let mut bytes = view.bytes();
+            let outcome = self
+                .engine
+                .ingress(&handover, &mut bytes, moment, &mut self.records);
+            (outcome, bytes.head_length)
         };
+        self.trim(&mut frame, head_length);
         if handover.must_be_withdrawn(&outcome) {
             match from {
                 None => self.engine.withdraw(&handover),

@@ -1,0 +1,188 @@
+//! Clients and servers of our own, where iperf3 has none: threads inside the pods.
+
+use crate::figure::quantile;
+use crate::path::Pair;
+use crate::policies::{ANSWER_PORT, CONNECTION_PORT, FLOOD_PORT};
+use nix::sys::socket::{setsockopt, sockopt};
+use std::io::{self, ErrorKind, Read, Write};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+/// Payload of a datagram that makes a frame of 64 bytes: 14 Ethernet, 20 IPv4, 8 UDP.
+pub const SMALL_PAYLOAD: usize = 22;
+/// Datagrams of one `send`. [linux/udp.h: UDP_MAX_SEGMENTS is 64 or 128]
+const DATAGRAMS_PER_SEND: usize = 64;
+/// Bytes of a request, and of its response.
+const REQUEST: usize = 16;
+/// How long a client waits for its server before the sample is given up.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// What came of a flood.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Flooded {
+    /// Datagrams that the kernel took from the sender.
+    pub sent: u64,
+    /// Datagrams read from the receiving socket afterwards. Those before found its buffer full.
+    pub read: u64,
+    /// For how long it was sent.
+    pub span: Duration,
+}
+
+/// Sends small datagrams as fast as one core can; the receiving socket drops nearly all, counted.
+///
+/// One `send` gives the kernel 64 datagrams, which it separates before the pod's interface: so the
+/// sender is faster than any path.
+///
+/// # Panics
+/// When a socket fails.
+#[must_use]
+pub fn flood(pair: &Pair, span: Duration) -> Flooded {
+    let to = pair.server_at(FLOOD_PORT);
+    let receiver = pair.server.place.call(move || UdpSocket::bind(to));
+    let receiver = receiver.expect("the port is free");
+    // As small as the kernel lets it be: what is not read takes the shortest way out.
+    setsockopt(&receiver, sockopt::RcvBuf, &1).expect("a socket has a buffer");
+    let sender = pair.client.place.thread(move || send_flood(to, span));
+    let (sent, span) = sender.join().expect("it does not panic").expect("it sends");
+    // The last ones may still be on their way.
+    std::thread::sleep(Duration::from_millis(300));
+    receiver.set_nonblocking(true).expect("a socket can");
+    let mut read = 0;
+    while receiver.recv(&mut [0; 64]).is_ok() {
+        read += 1;
+    }
+    Flooded { sent, read, span }
+}
+
+fn send_flood(to: SocketAddr, span: Duration) -> io::Result<(u64, Duration)> {
+    let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))?;
+    socket.connect(to)?;
+    setsockopt(&socket, sockopt::UdpGsoSegment, &(SMALL_PAYLOAD as i32))?;
+    let bytes = [0x55; SMALL_PAYLOAD * DATAGRAMS_PER_SEND];
+    let since = Instant::now();
+    let mut sent = 0;
+    while since.elapsed() < span {
+        sent += match socket.send(&bytes) {
+            Ok(_) => DATAGRAMS_PER_SEND as u64,
+            // The interface's queue is full, so nothing of this was sent.
+            Err(error) if error.raw_os_error() == Some(nix::libc::ENOBUFS) => 0,
+            Err(error) => return Err(error),
+        };
+    }
+    Ok((sent, since.elapsed()))
+}
+
+/// Round trips of a request and its response over one connection, in microseconds.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct RoundTrips {
+    /// Half were faster.
+    pub p50: f64,
+    /// One in a hundred was slower.
+    pub p99: f64,
+    /// One in a thousand was slower.
+    pub p999: f64,
+}
+
+/// Asks and waits for the answer, again and again.
+///
+/// # Panics
+/// When a connection fails.
+#[must_use]
+pub fn round_trips(pair: &Pair, span: Duration) -> RoundTrips {
+    let to = pair.server_at(ANSWER_PORT);
+    let listener = pair.server.place.call(move || TcpListener::bind(to));
+    let listener = listener.expect("the port is free");
+    let answering = pair.server.place.thread(move || answer(&listener));
+    let asking = pair.client.place.thread(move || ask(to, span));
+    let mut micros = asking
+        .join()
+        .expect("it does not panic")
+        .expect("an answer to each request");
+    answering
+        .join()
+        .expect("it does not panic")
+        .expect("a request, or the end");
+    micros.sort_by(f64::total_cmp);
+    assert!(!micros.is_empty(), "no round trip in {span:?}");
+    let [p50, p99, p999] = [0.5, 0.99, 0.999].map(|share| quantile(&micros, share));
+    RoundTrips { p50, p99, p999 }
+}
+
+fn answer(listener: &TcpListener) -> io::Result<()> {
+    let (mut stream, _) = listener.accept()?;
+    stream.set_nodelay(true)?;
+    let mut bytes = [0; REQUEST];
+    loop {
+        match stream.read_exact(&mut bytes) {
+            Ok(()) => stream.write_all(&bytes)?,
+            Err(error) if error.kind() == ErrorKind::UnexpectedEof => return Ok(()),
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+fn ask(to: SocketAddr, span: Duration) -> io::Result<Vec<f64>> {
+    let mut stream = TcpStream::connect_timeout(&to, PATIENCE)?;
+    stream.set_nodelay(true)?;
+    stream.set_read_timeout(Some(PATIENCE))?;
+    let mut bytes = [0x55; REQUEST];
+    let mut micros = Vec::with_capacity(1 << 17);
+    let since = Instant::now();
+    while since.elapsed() < span {
+        let asked = Instant::now();
+        stream.write_all(&bytes)?;
+        stream.read_exact(&mut bytes)?;
+        micros.push(asked.elapsed().as_secs_f64() * 1e6);
+    }
+    Ok(micros)
+}
+
+/// Connects and closes, one connection after the other; gives the number of connections a second.
+///
+/// # Panics
+/// When a connection fails.
+#[must_use]
+pub fn connections(pair: &Pair, span: Duration) -> f64 {
+    let to = pair.server_at(CONNECTION_PORT);
+    let listener = pair.server.place.call(move || TcpListener::bind(to));
+    let listener = listener.expect("the port is free");
+    let is_over = Arc::new(AtomicBool::new(false));
+    let accepting = accept_until(pair, listener, is_over.clone());
+    let connecting = pair.client.place.thread(move || connect_for(to, span));
+    let rate = connecting.join().expect("it does not panic");
+    is_over.store(true, Relaxed);
+    // One more wakes the acceptor, which then sees that it is over.
+    let last = pair.client.connect(to);
+    drop(last.expect("the server still accepts"));
+    accepting
+        .join()
+        .expect("it does not panic")
+        .expect("it accepts");
+    rate.expect("every connection is accepted")
+}
+
+fn accept_until(
+    pair: &Pair,
+    listener: TcpListener,
+    is_over: Arc<AtomicBool>,
+) -> JoinHandle<io::Result<()>> {
+    pair.server.place.thread(move || {
+        while !is_over.load(Relaxed) {
+            drop(listener.accept()?);
+        }
+        Ok(())
+    })
+}
+
+fn connect_for(to: SocketAddr, span: Duration) -> io::Result<f64> {
+    let since = Instant::now();
+    let mut count = 0_u32;
+    while since.elapsed() < span {
+        drop(TcpStream::connect_timeout(&to, PATIENCE)?);
+        count += 1;
+    }
+    Ok(f64::from(count) / since.elapsed().as_secs_f64())
+}
