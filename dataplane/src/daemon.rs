@@ -69,10 +69,11 @@ pub fn run(args: &RunArgs) -> Result<(), String> {
         Arc::clone(&history),
         Arc::clone(&umem),
     ));
-    let shown = Arc::clone(&view);
+    let (shown, read) = (Arc::clone(&view), Arc::clone(&view));
     let views = Views {
         history: Arc::clone(&history),
         status: Box::new(move || shown.status()),
+        reading: Box::new(move || read.reading()),
     };
     server::listen(&args.socket, Arc::new(views))?;
 

@@ -2,6 +2,7 @@
 //! socket that only root may open.
 
 use crate::observe::{Filter, Flow};
+use crate::review::{Explanation, Matrix, Question};
 use crate::status::Status;
 use serde::{Deserialize, Serialize};
 use std::io::{BufRead, BufReader, Write};
@@ -26,6 +27,10 @@ pub enum Request {
         /// Whether to stay and wait for more.
         follow: bool,
     },
+    /// Why a connection passes or not, by the documents in force.
+    Explain(Question),
+    /// Who may talk to whom, by the documents in force.
+    Matrix,
 }
 
 /// One line of an answer.
@@ -38,6 +43,10 @@ pub enum Answer {
     Flow(Box<Flow>),
     /// The reader was too slow, and this many events went by unseen.
     Lost(u64),
+    /// Why a connection passes or not.
+    Explanation(Box<Explanation>),
+    /// Who may talk to whom.
+    Matrix(Box<Matrix>),
     /// The question could not be answered.
     Error(String),
 }

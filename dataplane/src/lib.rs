@@ -11,6 +11,7 @@ pub mod netlink;
 pub mod observe;
 mod observer;
 mod privileges;
+pub mod review;
 pub mod rings;
 mod server;
 pub mod status;

@@ -2,6 +2,7 @@
 
 use crate::ipc::{Answer, Request};
 use crate::observe::{Flow, History};
+use crate::review::{self, Reading};
 use crate::status::Status;
 use std::collections::VecDeque;
 use std::fs;
@@ -27,6 +28,8 @@ pub struct Views {
     pub history: Arc<History>,
     /// Makes the status of the moment.
     pub status: Box<dyn Fn() -> Status + Send + Sync>,
+    /// The documents in force; None before the first were accepted.
+    pub reading: Box<dyn Fn() -> Option<Arc<Reading>> + Send + Sync>,
 }
 
 /// Listens until the process ends.
@@ -81,6 +84,18 @@ fn tell(stream: &mut impl Write, answer: &Answer) -> io::Result<()> {
     stream.write_all(b"\n")
 }
 
+fn tell_made<T>(
+    stream: &mut impl Write,
+    made: Result<T, String>,
+    answer: impl FnOnce(T) -> Answer,
+) -> io::Result<()> {
+    tell(stream, &made.map_or_else(Answer::Error, answer))
+}
+
+fn in_force(views: &Views) -> Result<Arc<Reading>, String> {
+    (views.reading)().ok_or_else(|| "no documents have been accepted yet".into())
+}
+
 /// Whether the reader has closed its end: a silent one would hold its place for ever.
 fn has_left(mut stream: &UnixStream) -> bool {
     if stream.set_nonblocking(true).is_err() {
@@ -97,6 +112,14 @@ fn answer(stream: &UnixStream, views: &Views) -> io::Result<()> {
     let mut out = BufWriter::new(stream);
     match serde_json::from_str(&line) {
         Ok(Request::Status) => tell(&mut out, &Answer::Status(Box::new((views.status)())))?,
+        Ok(Request::Explain(question)) => {
+            let made = in_force(views).and_then(|reading| review::explain(&reading, &question));
+            tell_made(&mut out, made, |made| Answer::Explanation(Box::new(made)))?;
+        }
+        Ok(Request::Matrix) => {
+            let made = in_force(views).and_then(|reading| review::matrix(&reading));
+            tell_made(&mut out, made, |made| Answer::Matrix(Box::new(made)))?;
+        }
         Ok(Request::Observe {
             filter,
             last,

@@ -4,6 +4,7 @@ use crate::config::Config;
 use crate::control::{SlotKey, Slots};
 use crate::counters::{Counter, WorkerCounters};
 use crate::observe::{History, Names};
+use crate::review::Reading;
 use crate::rings::{CHUNK_BYTES, Umem};
 use crate::status::{
     DocumentsStatus, EndpointStatus, FramesStatus, IdentityStatus, NodeStatus, Status, WorkerStatus,
@@ -36,6 +37,7 @@ struct Inner {
     /// The revision that is being put into force.
     revision_accepted: u64,
     refused: Vec<String>,
+    reading: Option<Arc<Reading>>,
     names: BTreeMap<Generation, Arc<Names>>,
     samples: Vec<(u64, u64)>,
     rates: Vec<(f64, f64)>,
@@ -110,6 +112,17 @@ impl StatusView {
             inner.names.pop_first();
         }
         inner.status.generation = generation.0;
+    }
+
+    /// These documents are in force now.
+    pub fn read(&self, reading: Arc<Reading>) {
+        self.lock().reading = Some(reading);
+    }
+
+    /// The documents in force; None before the first were accepted.
+    #[must_use]
+    pub fn reading(&self) -> Option<Arc<Reading>> {
+        self.lock().reading.clone()
     }
 
     /// The names of a generation, or of the oldest that is kept.

@@ -26,7 +26,8 @@ Ten minutes by hand:
   ip netns exec frontend-web ping -c1 10.0.1.20
   portcullis observe --last 5
 
-Exit codes: 0 done; 1 it failed; 2 the command line was wrong; 3 `status`: the daemon is not ready."
+Exit codes: 0 done; 1 it failed; 2 the command line was wrong; 3 `status`: the daemon is not ready;
+4 `policy explain`: the connection is dropped, `policy diff`: a verdict changes."
 )]
 pub struct Cli {
     /// What to do.
@@ -157,13 +158,74 @@ pub struct ObserveArgs {
 pub enum PolicyCommand {
     /// Checks documents as the daemon would: every fault is named with file, document and field.
     Check {
-        /// Files of YAML or JSON, each with any number of documents; `-` is standard input.
+        /// Files of YAML or JSON, each with any number of documents; state directories; `-` is
+        /// standard input.
         #[arg(required = true, value_name = "FILE")]
         files: Vec<PathBuf>,
         /// Judges as Cilium does where the two differ.
         #[arg(long)]
         compat_cilium: bool,
+        /// How to print.
+        #[arg(short, long, value_enum, default_value_t)]
+        output: Output,
     },
+    /// Explains why a connection passes or not: the verdict on both sides, and the rule behind it.
+    #[command(after_help = "\
+An end is a pod (`backend/api`, or `api` where only one has this name), labels that a pod could have
+(`app=web,k8s:io.kubernetes.pod.namespace=shop`; without that label it lives in `default`), an
+address (`10.0.1.20`, `198.51.100.7`), or who has a reserved label (`reserved:host`).
+
+Exit codes: 0 it is forwarded; 4 it is dropped; 1 the question could not be answered.")]
+    Explain(ExplainArgs),
+    /// Compares two state directories or files: between whom, and on which ports, a verdict changes.
+    #[command(after_help = "\
+Pods that only one of them has are named, not compared.
+
+Exit codes: 0 no verdict changes; 4 some do; 1 the documents could not be read.")]
+    Diff {
+        /// State directory or file as it was.
+        old: PathBuf,
+        /// State directory or file as it shall be.
+        new: PathBuf,
+        /// How to print.
+        #[arg(short, long, value_enum, default_value_t)]
+        output: Output,
+    },
+    /// Shows who may talk to whom. Pods that are alike share a line.
+    Matrix {
+        /// State directory or file; the documents in force of the running daemon unless given.
+        #[arg(long, value_name = "DIR")]
+        state: Option<PathBuf>,
+        /// How to print.
+        #[arg(short, long, value_enum, default_value_t)]
+        output: Output,
+        /// Unix socket of the daemon.
+        #[arg(long, value_name = "PATH", default_value = SOCKET_PATH)]
+        socket: PathBuf,
+    },
+}
+
+/// Arguments of `policy explain`.
+#[derive(Debug, Args)]
+pub struct ExplainArgs {
+    /// Who begins the connection.
+    #[arg(long, value_name = "END")]
+    pub from: String,
+    /// Whom it is for.
+    #[arg(long, value_name = "END")]
+    pub to: String,
+    /// Port and protocol, `80/TCP`; an ICMP type, `8/ICMP`; a port name that the destination has.
+    #[arg(long, value_name = "PORT/PROTOCOL")]
+    pub port: String,
+    /// State directory or file; the documents in force of the running daemon unless given.
+    #[arg(long, value_name = "DIR")]
+    pub state: Option<PathBuf>,
+    /// How to print.
+    #[arg(short, long, value_enum, default_value_t)]
+    pub output: Output,
+    /// Unix socket of the daemon.
+    #[arg(long, value_name = "PATH", default_value = SOCKET_PATH)]
+    pub socket: PathBuf,
 }
 
 /// What to do with endpoints.
@@ -232,13 +294,10 @@ pub fn main() -> ExitCode {
         Command::Run(args) => crate::daemon::run(&args),
         Command::Status(args) => return status::status(&args),
         Command::Observe(args) => observe::observe(&args),
-        Command::Policy {
-            command:
-                PolicyCommand::Check {
-                    files,
-                    compat_cilium,
-                },
-        } => policy::check(&files, compat_cilium),
+        Command::Policy { command } => match policy::policy(command) {
+            Ok(code) => return code,
+            Err(fault) => Err(fault),
+        },
         Command::Endpoint { command } => endpoint::endpoint(command),
         Command::Completion { shell } => {
             clap_complete::generate(

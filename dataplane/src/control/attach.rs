@@ -1,8 +1,10 @@
 //! Makes endpoints what documents and kernel ask for: attaches, publishes, takes sockets back.
 
+use super::documents::settings_of;
 use super::endpoints::{Slot, SlotKey};
 use super::publish;
 use super::reconcile::Control;
+use crate::review::Reading;
 use crate::rings::Socket;
 use crate::worker::{Command, Reply};
 use crate::xdp::InterfaceKind;
@@ -85,6 +87,14 @@ impl Control {
         self.resolve_gateways();
         let names = publish::names(&self.snapshot, &self.slots, self.documents.all());
         self.view.publish(next, names);
+        if let Some(tables) = &self.tables {
+            self.view.read(Arc::new(Reading {
+                documents: self.documents.shared(),
+                settings: settings_of(&self.config),
+                facts: self.facts.clone(),
+                tables: Arc::clone(tables),
+            }));
+        }
         for worker in &self.workers {
             worker.send(Command::Adopt(Arc::clone(&self.snapshot)));
         }

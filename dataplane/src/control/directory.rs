@@ -82,49 +82,6 @@ impl Directory {
             }
         }
     }
-
-    fn read(&self) -> Result<SourceState, SourceError> {
-        let fault = |place: &Path, e: &dyn std::fmt::Display| SourceError {
-            place: place.display().to_string(),
-            fault: e.to_string(),
-        };
-        let mut paths = Vec::new();
-        for entry in fs::read_dir(&self.path).map_err(|e| fault(&self.path, &e))? {
-            let path = entry.map_err(|e| fault(&self.path, &e))?.path();
-            if is_manifest(&path) && path.is_file() {
-                paths.push(path);
-            }
-        }
-        if paths.len() > FILES_MAX {
-            let found = format!(
-                "expected at most {FILES_MAX} manifests, found {}",
-                paths.len()
-            );
-            return Err(fault(&self.path, &found));
-        }
-        paths.sort();
-        let mut state = SourceState::default();
-        for path in paths {
-            let length = fs::metadata(&path).map_err(|e| fault(&path, &e))?.len();
-            if length > FILE_BYTES_MAX {
-                let found = format!("expected at most {FILE_BYTES_MAX} bytes, found {length}");
-                return Err(fault(&path, &found));
-            }
-            let text = fs::read_to_string(&path).map_err(|e| fault(&path, &e))?;
-            let name = path
-                .file_name()
-                .unwrap_or_default()
-                .to_string_lossy()
-                .into_owned();
-            let file = SourceFile { name, text };
-            if file.name == CONFIG_FILE {
-                state.config = Some(file);
-            } else {
-                state.files.push(file);
-            }
-        }
-        Ok(state)
-    }
 }
 
 impl Source for Directory {
@@ -133,13 +90,60 @@ impl Source for Directory {
             if self.last.is_some() {
                 self.wait();
             }
-            let state = self.read();
+            let state = read_state(&self.path);
             if self.last.as_ref() != Some(&state) {
                 self.last = Some(state.clone());
                 return state;
             }
         }
     }
+}
+
+/// Reads what a directory holds now.
+///
+/// # Errors
+/// When it cannot be read, or holds more than is read at one time.
+pub fn read_state(directory: &Path) -> Result<SourceState, SourceError> {
+    let fault = |place: &Path, e: &dyn std::fmt::Display| SourceError {
+        place: place.display().to_string(),
+        fault: e.to_string(),
+    };
+    let mut paths = Vec::new();
+    for entry in fs::read_dir(directory).map_err(|e| fault(directory, &e))? {
+        let path = entry.map_err(|e| fault(directory, &e))?.path();
+        if is_manifest(&path) && path.is_file() {
+            paths.push(path);
+        }
+    }
+    if paths.len() > FILES_MAX {
+        let found = format!(
+            "expected at most {FILES_MAX} manifests, found {}",
+            paths.len()
+        );
+        return Err(fault(directory, &found));
+    }
+    paths.sort();
+    let mut state = SourceState::default();
+    for path in paths {
+        let length = fs::metadata(&path).map_err(|e| fault(&path, &e))?.len();
+        if length > FILE_BYTES_MAX {
+            let found = format!("expected at most {FILE_BYTES_MAX} bytes, found {length}");
+            return Err(fault(&path, &found));
+        }
+        let text = fs::read_to_string(&path).map_err(|e| fault(&path, &e))?;
+        let name = path
+            .file_name()
+            .unwrap_or_default()
+            .to_string_lossy()
+            .into_owned();
+        let file = SourceFile { name, text };
+        if file.name == CONFIG_FILE {
+            state.config = Some(file);
+        } else {
+            state.files.push(file);
+        }
+    }
+    Ok(state)
 }
 
 /// Editors leave `.web.yaml.swp`, `#web.yaml#` and `web.yaml~` beside the files they change.

@@ -5,6 +5,7 @@ use crate::config::Config;
 use crate::status::DocumentsStatus;
 use portcullis_policy::{Document, DocumentError, Object, Settings, parse_documents};
 use std::collections::HashMap;
+use std::sync::Arc;
 
 /// The documents of one state of the source.
 #[derive(Debug, Default, Clone)]
@@ -14,7 +15,7 @@ pub struct Documents {
     /// The settings they were parsed under.
     settings: Option<Settings>,
     /// All documents in the order of their files.
-    all: Vec<Document>,
+    all: Arc<Vec<Document>>,
 }
 
 impl Documents {
@@ -31,7 +32,7 @@ impl Documents {
             settings: Some(settings.clone()),
             ..Self::default()
         };
-        let mut errors = Vec::new();
+        let (mut all, mut errors) = (Vec::new(), Vec::new());
         let is_same_reading = self.settings.as_ref() == Some(settings);
         for SourceFile { name, text } in &state.files {
             let known = self
@@ -48,10 +49,11 @@ impl Documents {
                     }
                 },
             };
-            next.all.extend(documents.iter().cloned());
+            all.extend(documents.iter().cloned());
             next.files.insert(name.clone(), (text.clone(), documents));
         }
         if errors.is_empty() {
+            next.all = Arc::new(all);
             Ok(next)
         } else {
             Err(errors)
@@ -64,6 +66,12 @@ impl Documents {
         &self.all
     }
 
+    /// The same, to be kept while others come into force.
+    #[must_use]
+    pub fn shared(&self) -> Arc<Vec<Document>> {
+        Arc::clone(&self.all)
+    }
+
     /// How many there are of each sort.
     #[must_use]
     pub fn counts(&self) -> DocumentsStatus {
@@ -71,7 +79,7 @@ impl Documents {
             files: self.files.len(),
             ..DocumentsStatus::default()
         };
-        for document in &self.all {
+        for document in self.all.iter() {
             match document.object {
                 Object::Pod(_) => counts.pods += 1,
                 Object::Namespace(_) => counts.namespaces += 1,

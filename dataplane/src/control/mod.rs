@@ -10,6 +10,6 @@ pub mod publish;
 mod reconcile;
 pub mod source;
 
-pub use documents::Documents;
+pub use documents::{Documents, settings_of};
 pub use endpoints::{SLOTS_MAX, Slot, SlotKey, Slots, Wanted};
 pub use reconcile::{Control, Notice};

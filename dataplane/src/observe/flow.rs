@@ -1,10 +1,11 @@
 //! A flow or a drop as users read it: Hubble's field names where Hubble has the field.
 
+use super::flow_policy::{self, FlowPolicy};
 use super::history::{Event, Names};
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use portcullis_engine::{Record, RecordKind};
-use portcullis_policy::{Decision, Direction, DocumentOrigin, PolicyIndex, Protocol, Verdict};
+use portcullis_policy::{Direction, Protocol, Verdict};
 use serde::{Deserialize, Serialize};
 use std::fmt::Write;
 use std::net::IpAddr;
@@ -104,47 +105,6 @@ impl FlowEnd {
     }
 }
 
-/// A document, and the rule in it, where one rule decided.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct FlowPolicy {
-    /// `CiliumNetworkPolicy` and so on.
-    pub kind: String,
-    /// Namespace of the document.
-    #[serde(skip_serializing_if = "String::is_empty", default)]
-    pub namespace: String,
-    /// Name of the document.
-    pub name: String,
-    /// The rule in it, `ingress[0]`; absent where the document decided as a whole.
-    #[serde(skip_serializing_if = "Option::is_none", default)]
-    pub rule: Option<String>,
-    /// File and number of the document.
-    pub file: String,
-}
-
-impl FlowPolicy {
-    fn of(origin: &DocumentOrigin, rule: Option<String>) -> Self {
-        Self {
-            kind: origin.kind.into(),
-            namespace: origin.namespace.clone().unwrap_or_default(),
-            name: origin.name.clone(),
-            rule,
-            file: format!("{}, document {}", origin.file, origin.document),
-        }
-    }
-
-    fn text(&self) -> String {
-        let mut text = format!("{} ", self.kind);
-        if !self.namespace.is_empty() {
-            let _ = write!(text, "{}/", self.namespace);
-        }
-        text.push_str(&self.name);
-        if let Some(rule) = &self.rule {
-            let _ = write!(text, " {rule}");
-        }
-        text
-    }
-}
-
 impl Flow {
     /// Joins a record with the names of its generation.
     #[must_use]
@@ -196,7 +156,7 @@ impl Flow {
     fn attribute(&mut self, record: &Record, names: &Names) {
         if let Some(verdict) = record.egress {
             let subject = record.from.and_then(|id| names.policy_of(id));
-            let by = policies(names, verdict, subject, Direction::Egress);
+            let by = FlowPolicy::behind_named(names, verdict, subject, Direction::Egress);
             self.traffic_direction = Some("egress".into());
             *(if verdict.decision.is_allowed() {
                 &mut self.egress_allowed_by
@@ -206,7 +166,7 @@ impl Flow {
         }
         if let Some(verdict) = record.ingress {
             let subject = record.to.and_then(|id| names.policy_of(id));
-            let by = policies(names, verdict, subject, Direction::Ingress);
+            let by = FlowPolicy::behind_named(names, verdict, subject, Direction::Ingress);
             self.traffic_direction = Some("ingress".into());
             *(if verdict.decision.is_allowed() {
                 &mut self.ingress_allowed_by
@@ -217,28 +177,8 @@ impl Flow {
     }
 
     fn words(&self, record: &Record, sentence: Option<&str>) -> String {
-        let list = |policies: &[FlowPolicy]| {
-            policies
-                .iter()
-                .map(FlowPolicy::text)
-                .collect::<Vec<_>>()
-                .join(", ")
-        };
         let side = |direction: &str, verdict: Option<Verdict>, by: &[FlowPolicy]| {
-            let verdict = verdict?;
-            Some(match verdict.decision {
-                Decision::Allow => format!("{direction} allowed by {}", list(by)),
-                Decision::AllowUnpoliced => format!("{direction}: no policy selects it"),
-                Decision::AllowLocalHost => format!("{direction} allowed for the local host"),
-                Decision::AllowDefault => {
-                    format!("{direction}: default deny is off in {}", list(by))
-                }
-                Decision::DenyRule => format!("{direction} denied by {}", list(by)),
-                Decision::DenyDefault if by.is_empty() => {
-                    format!("{direction} default deny: enforcement mode always, or labels unknown")
-                }
-                Decision::DenyDefault => format!("{direction} default deny by {}", list(by)),
-            })
+            Some(flow_policy::words(direction, verdict?.decision, by))
         };
         let egress = if record.egress.is_some_and(|v| v.decision.is_allowed()) {
             &self.egress_allowed_by
@@ -343,40 +283,4 @@ fn protocol_name(protocol: Protocol) -> String {
         Protocol::Icmpv6 => "ICMPv6".into(),
         Protocol::Other(number) => format!("protocol {number}"),
     }
-}
-
-/// The rule that decided; else every policy that isolates the subject.
-fn policies(
-    names: &Names,
-    verdict: Verdict,
-    subject: Option<PolicyIndex>,
-    direction: Direction,
-) -> Vec<FlowPolicy> {
-    let Some(tables) = &names.tables else {
-        return Vec::new();
-    };
-    if let Some(rule) = verdict.rule {
-        let Some(rule) = tables.rule(rule) else {
-            return Vec::new();
-        };
-        let spec = rule
-            .spec
-            .map(|spec| format!("specs[{spec}]."))
-            .unwrap_or_default();
-        let place = format!("{spec}{}[{}]", rule.section, rule.index);
-        return vec![FlowPolicy::of(&rule.document, Some(place))];
-    }
-    if !matches!(
-        verdict.decision,
-        Decision::DenyDefault | Decision::AllowDefault
-    ) {
-        return Vec::new();
-    }
-    let Some(subject) = subject else {
-        return Vec::new();
-    };
-    tables
-        .isolating(subject, direction)
-        .map(|origin| FlowPolicy::of(origin, None))
-        .collect()
 }

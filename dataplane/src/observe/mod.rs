@@ -2,8 +2,10 @@
 
 mod filter;
 mod flow;
+mod flow_policy;
 mod history;
 
 pub use filter::Filter;
-pub use flow::{Flow, FlowEnd, FlowIp, FlowPolicy};
+pub use flow::{Flow, FlowEnd, FlowIp};
+pub use flow_policy::{FlowPolicy, words};
 pub use history::{Event, History, Names, Reader};

@@ -1,0 +1,19 @@
+//! What policy would say, asked without a packet: why, who may talk to whom, what a change changes.
+
+mod allowed;
+mod check;
+mod difference;
+mod end;
+mod explain;
+mod matrix;
+mod reading;
+mod traffic;
+
+pub use allowed::{Allowed, PortSpan};
+pub use check::{Advice, Check, Fault, check};
+pub use difference::{Change, Difference, compare};
+pub use end::{End, EndView};
+pub use explain::{Explanation, Question, Side, explain};
+pub use matrix::{Matrix, Pair, matrix};
+pub use reading::Reading;
+pub use traffic::Traffic;
