@@ -69,11 +69,12 @@ pub fn run(args: &RunArgs) -> Result<(), String> {
         Arc::clone(&history),
         Arc::clone(&umem),
     ));
-    let (shown, read) = (Arc::clone(&view), Arc::clone(&view));
+    let (shown, read, counted) = (Arc::clone(&view), Arc::clone(&view), Arc::clone(&view));
     let views = Views {
         history: Arc::clone(&history),
         status: Box::new(move || shown.status()),
         reading: Box::new(move || read.reading()),
+        rules: Box::new(move || counted.rules()),
     };
     server::listen(&args.socket, Arc::new(views))?;
 

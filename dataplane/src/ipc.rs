@@ -2,7 +2,7 @@
 //! socket that only root may open.
 
 use crate::observe::{Filter, Flow};
-use crate::review::{Explanation, Matrix, Question};
+use crate::review::{Explanation, Matrix, Question, Unused};
 use crate::status::Status;
 use serde::{Deserialize, Serialize};
 use std::io::{BufRead, BufReader, Write};
@@ -31,6 +31,11 @@ pub enum Request {
     Explain(Question),
     /// Who may talk to whom, by the documents in force.
     Matrix,
+    /// Rules that decided nothing, policies that select nobody.
+    Unused {
+        /// For how many seconds; since they are in force when absent.
+        span: Option<u64>,
+    },
 }
 
 /// One line of an answer.
@@ -47,6 +52,8 @@ pub enum Answer {
     Explanation(Box<Explanation>),
     /// Who may talk to whom.
     Matrix(Box<Matrix>),
+    /// What could go.
+    Unused(Box<Unused>),
     /// The question could not be answered.
     Error(String),
 }

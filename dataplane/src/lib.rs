@@ -13,6 +13,7 @@ mod observer;
 mod privileges;
 pub mod review;
 pub mod rings;
+mod rule_ledger;
 mod server;
 pub mod status;
 pub mod status_view;

@@ -3,7 +3,8 @@
 use crate::ipc::{Answer, Request};
 use crate::observe::{Flow, History};
 use crate::review::{self, Reading};
-use crate::status::Status;
+use crate::status::{RuleStatus, Status};
+use jiff::Timestamp;
 use std::collections::VecDeque;
 use std::fs;
 use std::io::{self, BufRead, BufReader, BufWriter, Read, Write};
@@ -30,6 +31,8 @@ pub struct Views {
     pub status: Box<dyn Fn() -> Status + Send + Sync>,
     /// The documents in force; None before the first were accepted.
     pub reading: Box<dyn Fn() -> Option<Arc<Reading>> + Send + Sync>,
+    /// Every rule in force, and how often it decided.
+    pub rules: Box<dyn Fn() -> Vec<RuleStatus> + Send + Sync>,
 }
 
 /// Listens until the process ends.
@@ -119,6 +122,11 @@ fn answer(stream: &UnixStream, views: &Views) -> io::Result<()> {
         Ok(Request::Matrix) => {
             let made = in_force(views).and_then(|reading| review::matrix(&reading));
             tell_made(&mut out, made, |made| Answer::Matrix(Box::new(made)))?;
+        }
+        Ok(Request::Unused { span }) => {
+            let made = in_force(views)
+                .map(|reading| review::unused(&reading, (views.rules)(), span, Timestamp::now()));
+            tell_made(&mut out, made, |made| Answer::Unused(Box::new(made)))?;
         }
         Ok(Request::Observe {
             filter,

@@ -1,5 +1,7 @@
 //! What `portcullis status` shows: the state of the daemon as one value.
 
+use crate::observe::FlowPolicy;
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -38,6 +40,9 @@ pub struct Status {
     pub frames: FramesStatus,
     /// What the kernel program counted.
     pub kernel: BTreeMap<String, u64>,
+    /// Every rule in force, and how often it decided.
+    #[serde(default)]
+    pub rules: Vec<RuleStatus>,
     /// Flow records kept, and all there were; records lost to a full queue.
     pub records: RecordsStatus,
 }
@@ -104,6 +109,20 @@ pub struct IdentityStatus {
     pub identity: u32,
     /// Its labels.
     pub labels: Vec<String>,
+}
+
+/// One rule.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RuleStatus {
+    /// Where it was written.
+    #[serde(flatten)]
+    pub policy: FlowPolicy,
+    /// New flows that it decided about; of what it denies, every packet.
+    pub connections: u64,
+    /// When the last one was.
+    pub last_hit: Option<Timestamp>,
+    /// Since when it is in force, as far as this daemon knows.
+    pub since: Timestamp,
 }
 
 /// One worker.

@@ -6,13 +6,16 @@ use crate::counters::{Counter, WorkerCounters};
 use crate::observe::{History, Names};
 use crate::review::Reading;
 use crate::rings::{CHUNK_BYTES, Umem};
+use crate::rule_ledger::RuleLedger;
 use crate::status::{
-    DocumentsStatus, EndpointStatus, FramesStatus, IdentityStatus, NodeStatus, Status, WorkerStatus,
+    DocumentsStatus, EndpointStatus, FramesStatus, IdentityStatus, NodeStatus, RuleStatus, Status,
+    WorkerStatus,
 };
-use crate::worker::WorkerHandle;
+use crate::worker::{WorkerHandle, now};
 use crate::xdp::Redirect;
-use portcullis_engine::{Drop, EndpointKind, Snapshot};
-use portcullis_policy::{Direction, Generation};
+use jiff::Timestamp;
+use portcullis_engine::{Drop, EndpointKind, RuleHits, Snapshot};
+use portcullis_policy::{Direction, Generation, Tables};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
@@ -38,6 +41,7 @@ struct Inner {
     revision_accepted: u64,
     refused: Vec<String>,
     reading: Option<Arc<Reading>>,
+    ledger: RuleLedger,
     names: BTreeMap<Generation, Arc<Names>>,
     samples: Vec<(u64, u64)>,
     rates: Vec<(f64, f64)>,
@@ -112,6 +116,21 @@ impl StatusView {
             inner.names.pop_first();
         }
         inner.status.generation = generation.0;
+    }
+
+    /// Counters for the rules of these tables, one set for each worker.
+    #[must_use]
+    pub fn count_rules(&self, tables: Option<&Arc<Tables>>) -> Vec<Arc<RuleHits>> {
+        let workers = self.counters.len();
+        self.lock()
+            .ledger
+            .counters(tables, workers, Timestamp::now())
+    }
+
+    /// Every rule in force, and how often it decided.
+    #[must_use]
+    pub fn rules(&self) -> Vec<RuleStatus> {
+        self.lock().ledger.rules((Timestamp::now(), now()))
     }
 
     /// These documents are in force now.
@@ -290,6 +309,7 @@ impl StatusView {
         }
         let is_shown = inner.shown.0 == status.generation;
         drop(inner);
+        status.rules = self.rules();
         for reason in Drop::ALL {
             let count: u64 = self
                 .counters

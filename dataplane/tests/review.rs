@@ -1,9 +1,12 @@
 //! What policy would say, asked without packets: explain, matrix, diff, check.
 
+use jiff::Timestamp;
 use portcullis::control::source::{SourceFile, SourceState};
+use portcullis::observe::FlowPolicy;
 use portcullis::review::{
-    Allowed, Change, Pair, PortSpan, Question, Reading, check, compare, explain, matrix,
+    Allowed, Change, Pair, PortSpan, Question, Reading, check, compare, explain, matrix, unused,
 };
+use portcullis::status::RuleStatus;
 use portcullis_policy::Settings;
 
 const PODS: &str = "
@@ -285,6 +288,71 @@ fn a_diff_names_pairs_ports_and_reasons() {
     assert_eq!(difference.changes, expected);
     let same = compare(&old, &old);
     assert!(!same.has_changes() && same.pods_added.is_empty() && same.pods_removed.is_empty());
+}
+
+#[test]
+fn what_could_go_is_found() {
+    let duplicate = "
+apiVersion: cilium.io/v2
+kind: CiliumNetworkPolicy
+metadata: {name: more, namespace: backend}
+spec:
+  endpointSelector: {matchLabels: {app: backend}}
+  ingress:
+  - fromEndpoints: [{matchLabels: {app: frontend, 'k8s:io.kubernetes.pod.namespace': frontend}}]
+    toPorts: [{ports: [{port: '80', protocol: TCP}]}]
+  - fromEndpoints: [{matchLabels: {app: frontend, 'k8s:io.kubernetes.pod.namespace': frontend}}]
+    toPorts: [{ports: [{port: '81', protocol: TCP}]}]
+";
+    let nobody = POLICIES
+        .replace("namespace: backend", "namespace: nowhere")
+        .replace("name: allow-frontend", "name: nobody");
+    let reading = reading(&[PODS, POLICIES, duplicate, &nobody]);
+    let time = |second| Timestamp::from_second(second).expect("in range");
+    let rule = |name: &str, last: Option<i64>, since| RuleStatus {
+        policy: FlowPolicy {
+            kind: "CiliumNetworkPolicy".into(),
+            namespace: "backend".into(),
+            name: name.into(),
+            rule: Some("ingress[0]".into()),
+            file: String::new(),
+        },
+        connections: u64::from(last.is_some()),
+        last_hit: last.map(time),
+        since: time(since),
+    };
+    let rules = vec![
+        rule("never", None, 0),
+        rule("long-ago", Some(10), 0),
+        rule("young", None, 950),
+        rule("busy", Some(990), 0),
+    ];
+    let found = |span| {
+        let unused = unused(&reading, rules.clone(), span, time(1000));
+        let names: Vec<_> = unused
+            .rules
+            .into_iter()
+            .map(|rule| rule.policy.name)
+            .collect();
+        (names, unused.young_rules)
+    };
+    assert_eq!(found(None), (vec!["never".into(), "young".into()], 0));
+    assert_eq!(
+        found(Some(100)),
+        (vec!["never".into(), "long-ago".into()], 1)
+    );
+
+    let unused = unused(&reading, Vec::new(), None, time(0));
+    let texts = |policies: &[FlowPolicy]| policies.iter().map(FlowPolicy::text).collect::<Vec<_>>();
+    assert_eq!(
+        texts(&unused.policies_without_pods),
+        ["CiliumNetworkPolicy nowhere/nobody"]
+    );
+    assert_eq!(
+        texts(&unused.shadowed),
+        ["CiliumNetworkPolicy backend/more ingress[0]"],
+        "the first rule in document order decides"
+    );
 }
 
 #[test]

@@ -6,7 +6,7 @@ use crate::notice::Notices;
 use crate::walk::Walk;
 use crate::{
     Drop, EndpointIndex, FrameBytes, Handover, MacAddress, Now, Outcome, Record, RecordKind,
-    Snapshot,
+    RuleHits, Snapshot,
 };
 use portcullis_policy::{Generation, Identity};
 use std::net::IpAddr;
@@ -46,6 +46,7 @@ impl Default for EngineSettings {
 pub struct Engine {
     settings: EngineSettings,
     snapshot: Option<Arc<Snapshot>>,
+    hits: Option<Arc<RuleHits>>,
     flows: FlowTable,
     notices: Notices,
     records_lost: u64,
@@ -59,6 +60,7 @@ impl Engine {
         Self {
             settings,
             snapshot: None,
+            hits: None,
             flows: FlowTable::new(settings.flows_max, settings.timeouts, hash_key),
             notices: Notices::new(settings.icmp_errors_per_second, settings.started),
             records_lost: 0,
@@ -68,6 +70,12 @@ impl Engine {
     /// Takes a new snapshot, between two batches. Returns the old one: freeing it is for control.
     pub fn adopt(&mut self, snapshot: Arc<Snapshot>) -> Option<Arc<Snapshot>> {
         self.snapshot.replace(snapshot)
+    }
+
+    /// Counts from now on in these, which belong to the tables of the snapshot. Returns those of
+    /// before.
+    pub fn count_in(&mut self, hits: Arc<RuleHits>) -> Option<Arc<RuleHits>> {
+        self.hits.replace(hits)
     }
 
     /// The generation that judges now. None before the first `adopt`.
@@ -180,6 +188,7 @@ impl Engine {
         let mut walk = Walk {
             snapshot,
             settings: &self.settings,
+            hits: self.hits.as_deref(),
             flows: &mut self.flows,
             notices: &mut self.notices,
             now,

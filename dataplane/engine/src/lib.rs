@@ -24,6 +24,7 @@ mod packet;
 mod quoted;
 mod record;
 mod rewrite;
+mod rule_hits;
 mod segment;
 mod solicitation;
 mod topology;
@@ -38,6 +39,7 @@ pub use frame::FrameBytes;
 pub use outcome::{Handover, Now, Outcome};
 pub use packet::{IcmpMessage, Packet, Parsed, TcpFlags, Transport, parse};
 pub use record::{Record, RecordKind};
+pub use rule_hits::{RuleHit, RuleHits};
 pub use segment::{segment, segments};
 pub use solicitation::{SOLICITATION_LENGTH_MAX, solicit};
 pub use topology::{

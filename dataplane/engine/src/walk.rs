@@ -9,7 +9,8 @@ use crate::notice::Notices;
 use crate::packet::{Packet, TcpFlags};
 use crate::quoted::quoted;
 use crate::{
-    Drop, Endpoint, EndpointKind, FrameBytes, Now, Outcome, Record, RecordKind, Snapshot, address,
+    Drop, Endpoint, EndpointKind, FrameBytes, Now, Outcome, Record, RecordKind, RuleHits, Snapshot,
+    address,
 };
 use portcullis_policy::{Identity, Tables, Verdict};
 
@@ -17,6 +18,7 @@ use portcullis_policy::{Identity, Tables, Verdict};
 pub(crate) struct Walk<'a> {
     pub snapshot: &'a Snapshot,
     pub settings: &'a EngineSettings,
+    pub hits: Option<&'a RuleHits>,
     pub flows: &'a mut FlowTable,
     pub notices: &'a mut Notices,
     pub now: Now,
@@ -140,7 +142,9 @@ impl Walk<'_> {
             }
         }
         let initiator = self.initiator_of(sender, packet, tuple.role)?;
-        let verdict = self.ask(subject, sender, &key, initiator, peer())?;
+        let asked = self.ask(subject, sender, &key, initiator, peer());
+        self.count(sender);
+        let verdict = asked?;
         let flow = Flow::new(
             key,
             initiator,
@@ -259,6 +263,17 @@ impl Walk<'_> {
             Side::Remote => self.record.ingress = verdict,
         }
         answer.map_err(|denial| denial.reason)
+    }
+
+    /// Counts the rule that has just decided.
+    fn count(&self, sender: Side) {
+        let verdict = match sender {
+            Side::Local => self.record.egress,
+            Side::Remote => self.record.ingress,
+        };
+        if let (Some(hits), Some(rule)) = (self.hits, verdict.and_then(|verdict| verdict.rule)) {
+            hits.count(rule, self.now);
+        }
     }
 
     /// Which side began the flow of a packet that has no entry.

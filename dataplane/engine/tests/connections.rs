@@ -4,7 +4,9 @@ mod network;
 
 use network::build::{ACK, FIN, RST, SYN, quote, v4, v6};
 use network::*;
-use portcullis_engine::{Drop, EngineSettings, Now, RecordKind};
+use portcullis_engine::{Drop, EngineSettings, Now, RecordKind, RuleHit, RuleHits};
+use portcullis_policy::RuleId;
+use std::sync::Arc;
 
 const PORTS: (u16, u16) = (40_000, 80);
 const BACK: (u16, u16) = (80, 40_000);
@@ -107,6 +109,51 @@ fn a_new_generation_that_allows_it_keeps_the_flow_and_writes_no_record() {
     node.delivered(SERVER, CLIENT, reply(ACK));
     node.delivered(CLIENT, SERVER, ack());
     assert_eq!(node.records.len(), 1);
+}
+
+/// What was counted of the rules of the node's tables.
+fn counted(hits: &RuleHits) -> Vec<RuleHit> {
+    (0..2).map(|number| hits.of(RuleId(number))).collect()
+}
+
+#[test]
+fn a_rule_counts_each_connection_once_and_each_denied_packet() {
+    const DENY_CLIENT: &str = "
+apiVersion: cilium.io/v2
+kind: CiliumNetworkPolicy
+metadata: {name: deny-client, namespace: backend}
+spec:
+  endpointSelector: {}
+  ingress: [{fromEntities: [all]}]
+  ingressDeny: [{toPorts: [{ports: [{port: '22', protocol: TCP}]}]}]
+";
+    let mut node = Node::new(&[DENY_CLIENT]);
+    let hits = Arc::new(RuleHits::new(2));
+    assert!(node.engine.count_in(Arc::clone(&hits)).is_none());
+    let never = RuleHit::default();
+    assert_eq!(counted(&hits), [never, never]);
+    node.delivered(CLIENT, SERVER, syn());
+    node.delivered(SERVER, CLIENT, reply(SYN | ACK));
+    node.delivered(CLIENT, SERVER, ack());
+    let hit = |connections, last| RuleHit { connections, last };
+    assert_eq!(counted(&hits), [hit(1, LATER), never]);
+    node.wait(5);
+    for _ in 0..2 {
+        let frame = v4(CLIENT, SERVER).tcp((40_000, 22), SYN, b"");
+        assert_eq!(node.reason(CLIENT, frame), Drop::PolicyDeniedByRule);
+    }
+    assert_eq!(counted(&hits), [hit(1, LATER), hit(2, node.now)]);
+    // The same tables under a new number: judged again, not counted again.
+    node.adopt(&[DENY_CLIENT], 2);
+    node.delivered(CLIENT, SERVER, ack());
+    assert_eq!(counted(&hits), [hit(1, LATER), hit(2, node.now)]);
+    // Counters of other tables count nothing they do not have.
+    let none = Arc::new(RuleHits::new(0));
+    let replaced = node.engine.count_in(none).expect("those of before");
+    assert!(Arc::ptr_eq(&replaced, &hits));
+    let frame = v4(CLIENT, SERVER).tcp((40_001, 22), SYN, b"");
+    assert_eq!(node.reason(CLIENT, frame), Drop::PolicyDeniedByRule);
+    assert_eq!(counted(&hits), [hit(1, LATER), hit(2, node.now)]);
 }
 
 #[test]

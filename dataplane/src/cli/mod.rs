@@ -191,6 +191,22 @@ Exit codes: 0 no verdict changes; 4 some do; 1 the documents could not be read."
         #[arg(short, long, value_enum, default_value_t)]
         output: Output,
     },
+    /// Lists what could go: rules that decided nothing, policies that select no pod, rules that others
+    /// always forestall.
+    ///
+    /// Counts since the daemon started, and for a rule since its document has it in this place.
+    Unused {
+        /// Only rules that were idle for so long and in force for longer: `30d`, `12h`, `45m`. Else
+        /// all that were never hit.
+        #[arg(long = "for", value_name = "SPAN")]
+        span: Option<String>,
+        /// How to print.
+        #[arg(short, long, value_enum, default_value_t)]
+        output: Output,
+        /// Unix socket of the daemon.
+        #[arg(long, value_name = "PATH", default_value = SOCKET_PATH)]
+        socket: PathBuf,
+    },
     /// Shows who may talk to whom. Pods that are alike share a line.
     Matrix {
         /// State directory or file; the documents in force of the running daemon unless given.

@@ -95,8 +95,9 @@ impl Control {
                 tables: Arc::clone(tables),
             }));
         }
-        for worker in &self.workers {
-            worker.send(Command::Adopt(Arc::clone(&self.snapshot)));
+        let hits = self.view.count_rules(self.tables.as_ref());
+        for (worker, hits) in self.workers.iter().zip(hits) {
+            worker.send(Command::Adopt(Arc::clone(&self.snapshot), hits));
         }
         let adopted = |control: &Self| {
             control
@@ -203,7 +204,7 @@ impl Control {
             while let Some(reply) = self.workers[number].replies.pop() {
                 match reply {
                     // Dropped here: workers never free memory.
-                    Reply::Replaced(snapshot) => drop(snapshot),
+                    Reply::Replaced(snapshot, hits) => drop((snapshot, hits)),
                     Reply::Removed { index, socket } => {
                         drop(socket);
                         self.slots.release(index);

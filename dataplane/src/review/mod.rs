@@ -8,6 +8,7 @@ mod explain;
 mod matrix;
 mod reading;
 mod traffic;
+mod unused;
 
 pub use allowed::{Allowed, PortSpan};
 pub use check::{Advice, Check, Fault, check};
@@ -17,3 +18,4 @@ pub use explain::{Explanation, Question, Side, explain};
 pub use matrix::{Matrix, Pair, matrix};
 pub use reading::Reading;
 pub use traffic::Traffic;
+pub use unused::{Unused, unused};

@@ -3,7 +3,7 @@
 use crate::counters::WorkerCounters;
 use crate::rings::{Frame, Socket, Waker};
 use crossbeam::queue::ArrayQueue;
-use portcullis_engine::{EndpointIndex, Handover, MacAddress, Now, Record, Snapshot};
+use portcullis_engine::{EndpointIndex, Handover, MacAddress, Now, Record, RuleHits, Snapshot};
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -11,8 +11,8 @@ use std::time::Duration;
 
 /// What control tells a worker.
 pub enum Command {
-    /// Use this snapshot from the next batch on.
-    Adopt(Arc<Snapshot>),
+    /// Use this snapshot from the next batch on, and count its rules here.
+    Adopt(Arc<Snapshot>, Arc<RuleHits>),
     /// Own this interface.
     Add {
         /// Its place.
@@ -29,8 +29,8 @@ pub enum Command {
 
 /// What a worker tells control.
 pub enum Reply {
-    /// The snapshot before, to be freed.
-    Replaced(Arc<Snapshot>),
+    /// The snapshot before, to be freed, and what was counted of its rules.
+    Replaced(Option<Arc<Snapshot>>, Option<Arc<RuleHits>>),
     /// The socket of an interface, to be closed.
     Removed {
         /// Its place.

@@ -99,11 +99,11 @@ impl Worker {
         while let Some(command) = self.commands.pop() {
             taken += 1;
             match command {
-                Command::Adopt(snapshot) => {
+                Command::Adopt(snapshot, hits) => {
                     let generation = snapshot.generation;
-                    if let Some(old) = self.engine.adopt(snapshot) {
-                        self.reply(Reply::Replaced(old));
-                    }
+                    let snapshot = self.engine.adopt(snapshot);
+                    let hits = self.engine.count_in(hits);
+                    self.reply(Reply::Replaced(snapshot, hits));
                     self.counters.generation.set(generation.0);
                 }
                 Command::Add { index, socket } => self.add(index, socket),

@@ -8,8 +8,7 @@ pub const UNEXPECTED: &str = "the daemon answered something else; is it of anoth
 
 /// Asks, and gives the answer.
 pub fn one(socket: &Path, request: &Request) -> Result<Answer, String> {
-    let mut answers = ipc::ask(socket, request)
-        .map_err(|fault| format!("{fault} Or name documents with --state."))?;
+    let mut answers = ipc::ask(socket, request)?;
     match answers.next() {
         Some(Ok(Answer::Error(fault)) | Err(fault)) => Err(fault),
         Some(Ok(answer)) => Ok(answer),

@@ -2,6 +2,7 @@
 
 mod ask;
 mod check;
+mod span;
 
 use super::{ExplainArgs, Output, PolicyCommand};
 use crate::ipc::{Answer, Request};
@@ -15,6 +16,11 @@ const DENIED_OR_CHANGED: u8 = 4;
 /// Checks, explains, compares.
 pub fn policy(command: PolicyCommand) -> Result<ExitCode, String> {
     match command {
+        PolicyCommand::Unused {
+            span,
+            output,
+            socket,
+        } => unused(span.as_deref(), output, &socket),
         PolicyCommand::Check {
             files,
             compat_cilium,
@@ -62,6 +68,17 @@ fn matrix(state: Option<&Path>, output: Output, socket: &Path) -> Result<ExitCod
         },
     };
     show(&matrix, output, review::Matrix::text)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn unused(span: Option<&str>, output: Output, socket: &Path) -> Result<ExitCode, String> {
+    let span = span
+        .map(|text| span::seconds(text).map_err(|e| format!("--for: {e}, found \"{text}\"")))
+        .transpose()?;
+    match ask::one(socket, &Request::Unused { span })? {
+        Answer::Unused(unused) => show(&*unused, output, review::Unused::text)?,
+        _ => return Err(ask::UNEXPECTED.into()),
+    }
     Ok(ExitCode::SUCCESS)
 }
 
