@@ -16,6 +16,7 @@ pub(crate) struct NumbersExhausted;
 pub struct IdentityAllocator {
     label_sets: Pool<Vec<String>>,
     blocks: Pool<Cidr>,
+    nodes: Pool<Vec<String>>,
 }
 
 impl IdentityAllocator {
@@ -43,13 +44,40 @@ impl IdentityAllocator {
             .map(|number| block_identity(*number))
     }
 
+    /// The number a set of sorted labels of a node has now.
+    pub(crate) fn of_node(&self, labels: &[String]) -> Option<Identity> {
+        let number = self.nodes.given.get(labels)?;
+        Some(Identity(Identity::REMOTE_NODE_LOCAL | (number + 1)))
+    }
+
+    /// Gives each of these label sets of nodes a number, and takes back those of all others.
+    pub(crate) fn keep_nodes(
+        &mut self,
+        sets: &BTreeSet<Vec<String>>,
+    ) -> Result<(), NumbersExhausted> {
+        self.nodes.keep(sets, NODES_MAX)
+    }
+
+    /// Gives a label set a number, or tells the one that it has.
+    pub(crate) fn give_label_set(
+        &mut self,
+        labels: &[String],
+    ) -> Result<Identity, NumbersExhausted> {
+        let number = self.label_sets.give(labels, LABEL_SETS_MAX)?;
+        Ok(label_set_identity(number))
+    }
+
+    /// Takes back the number of a label set.
+    pub(crate) fn take_back_label_set(&mut self, labels: &[String]) {
+        self.label_sets.take_back(labels);
+    }
+
     /// Gives each of these label sets a number, and takes back those of all others.
     pub(crate) fn keep_label_sets(
         &mut self,
         sets: &BTreeSet<Vec<String>>,
     ) -> Result<(), NumbersExhausted> {
-        self.label_sets
-            .keep(sets, Identity::CLUSTER_MAX.0 - Identity::CLUSTER_MIN.0 + 1)
+        self.label_sets.keep(sets, LABEL_SETS_MAX)
     }
 
     /// Gives each of these blocks a number, and takes back those of all others.
@@ -59,7 +87,11 @@ impl IdentityAllocator {
 }
 
 /// Address blocks that can have a number at one time. Bounds the tables that are indexed by it.
-const BLOCKS_MAX: u32 = 1 << 16;
+const BLOCKS_MAX: u32 = 1 << 18;
+/// Label sets of pods: the numbers that Cilium gives to a cluster.
+const LABEL_SETS_MAX: u32 = Identity::CLUSTER_MAX.0 - Identity::CLUSTER_MIN.0 + 1;
+/// Label sets of nodes.
+const NODES_MAX: u32 = 1 << 16;
 
 fn label_set_identity(number: u32) -> Identity {
     Identity(Identity::CLUSTER_MIN.0 + number)
@@ -110,15 +142,34 @@ impl<Key: Ord + Clone> Pool<Key> {
             if self.given.contains_key(key) {
                 continue;
             }
-            let number = if self.fresh < size {
-                self.fresh += 1;
-                self.fresh - 1
-            } else {
-                self.free.pop_front().ok_or(NumbersExhausted)?
-            };
+            let number = self.next(size)?;
             self.given.insert(key.clone(), number);
         }
         Ok(())
+    }
+
+    /// A number that nobody has: a fresh one, or the one that is free longest.
+    fn next(&mut self, size: u32) -> Result<u32, NumbersExhausted> {
+        if self.fresh < size {
+            self.fresh += 1;
+            return Ok(self.fresh - 1);
+        }
+        self.free.pop_front().ok_or(NumbersExhausted)
+    }
+}
+
+impl Pool<Vec<String>> {
+    fn give(&mut self, key: &[String], size: u32) -> Result<u32, NumbersExhausted> {
+        if let Some(number) = self.given.get(key) {
+            return Ok(*number);
+        }
+        let number = self.next(size)?;
+        self.given.insert(key.to_vec(), number);
+        Ok(number)
+    }
+
+    fn take_back(&mut self, key: &[String]) {
+        self.free.extend(self.given.remove(key));
     }
 }
 

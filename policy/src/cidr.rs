@@ -91,6 +91,16 @@ impl Cidr {
         }
     }
 
+    /// Its last address, as a block.
+    pub(crate) fn last(self) -> Self {
+        Self {
+            family: self.family,
+            network: self.network
+                | (mask(self.family, self.family.bits()) & !mask(self.family, self.length)),
+            length: self.family.bits(),
+        }
+    }
+
     /// Whether it is all addresses of its family.
     #[must_use]
     pub const fn is_everything(self) -> bool {

@@ -1,18 +1,15 @@
-//! Compiles documents into tables: checks what only all of them together can show, assigns
-//! identities, and puts together what the compiler worked out.
+//! Compiles documents into tables: all that there is at one moment, or nothing.
 
-use crate::compiler::{Compiled, Compiler};
-use crate::population::{self, Population, assign_identities};
-use crate::tables::{KnownIdentity, PodPlace, Slots};
+use crate::compiler::duplicates;
+use crate::population::{exhausted, labels_of, texts};
 use crate::{
-    Document, DocumentError, Generation, Identity, IdentityAllocator, NodeFacts, Settings, Tables,
+    Change, Compiler, Document, DocumentError, Generation, IdentityAllocator, KnownNames,
+    NodeFacts, Object, Settings, Tables,
 };
-use hashbrown::HashMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
-/// Items of all policies together. Bounds the numbers of rules.
-const ITEMS_MAX: usize = 1_000_000;
-
-/// Compiles the documents of one moment, all of them or none.
+/// Compiles the documents of one moment, all of them or none. No names are known.
 ///
 /// # Errors
 /// Two objects of one kind with the same name, two pods with the same address, and more rules,
@@ -25,117 +22,63 @@ pub fn compile(
     identities: &mut IdentityAllocator,
     generation: Generation,
 ) -> Result<Tables, Vec<DocumentError>> {
+    let names = KnownNames::default();
+    compile_with_names(documents, facts, &names, settings, identities, generation)
+}
+
+/// Compiles the documents of one moment with the names that are known.
+///
+/// # Errors
+/// As `compile`.
+pub fn compile_with_names(
+    documents: &[Document],
+    facts: &NodeFacts,
+    names: &KnownNames,
+    settings: &Settings,
+    identities: &mut IdentityAllocator,
+    generation: Generation,
+) -> Result<Tables, Vec<DocumentError>> {
     let mut errors = duplicates(documents);
-    errors.extend(too_many_items(documents));
     let mut next = identities.clone();
-    let population = match assign_identities(documents, facts, settings, &mut next) {
-        Ok(population) if errors.is_empty() => population,
-        Ok(_) => return Err(errors),
+    let sets = label_sets(documents, settings);
+    next.keep_label_sets(&sets)
+        .map_err(|full| exhausted(full, "label sets of pods"))?;
+    let mut compiler = Compiler::new(settings.clone(), next);
+    let changes = documents
+        .iter()
+        .map(|document| Change::Put(Arc::new(document.clone())))
+        .collect();
+    match compiler.update(changes, facts, names, generation) {
+        Ok(tables) if errors.is_empty() => {
+            *identities = compiler.identities().clone();
+            Ok(tables)
+        }
+        Ok(_) => Err(errors),
         Err(more) => {
             errors.extend(more);
-            return Err(errors);
-        }
-    };
-    let tables = tables(documents, population, settings, generation);
-    *identities = next;
-    Ok(tables)
-}
-
-/// The same object twice.
-fn duplicates(documents: &[Document]) -> Vec<DocumentError> {
-    let mut first: HashMap<_, &Document> = HashMap::new();
-    let mut errors = Vec::new();
-    for document in documents {
-        let origin = &document.origin;
-        let name = (origin.kind, &origin.namespace, &origin.name);
-        if let Some(other) = first.get(&name) {
-            errors.push(DocumentError {
-                file: origin.file.clone(),
-                document: origin.document,
-                field: "metadata.name".to_owned(),
-                expected: format!("each object once ({} has it too)", population::place(other)),
-                found: origin.to_string(),
-            });
-        } else {
-            first.insert(name, document);
+            Err(errors)
         }
     }
-    errors
 }
 
-fn too_many_items(documents: &[Document]) -> Option<DocumentError> {
-    let halves = documents
+/// The different label sets of the pods.
+fn label_sets(documents: &[Document], settings: &Settings) -> BTreeSet<Vec<String>> {
+    let namespaces: BTreeMap<&str, _> = documents
         .iter()
-        .filter_map(|document| document.object.policy())
-        .flat_map(|policy| &policy.rules)
-        .flat_map(|rule| rule.ingress.iter().chain(&rule.egress));
-    let count: usize = halves.map(|half| half.items.len()).sum();
-    (count > ITEMS_MAX).then(|| DocumentError {
-        file: "all files".to_owned(),
-        document: 0,
-        field: String::new(),
-        expected: format!("at most {ITEMS_MAX} rules"),
-        found: count.to_string(),
-    })
-}
-
-fn tables(
-    documents: &[Document],
-    population: Population<'_>,
-    settings: &Settings,
-    generation: Generation,
-) -> Tables {
-    let Population {
-        members,
-        pods,
-        addresses,
-    } = population;
-    let mut compiler = Compiler::new(documents, &members, settings);
-    let mut pod_places = HashMap::with_capacity(pods.len());
-    for (pod, slot) in pods {
-        let policy = compiler.policy(slot);
-        let identity = members[slot].identity;
-        pod_places.insert(
-            (pod.namespace.clone(), pod.name.clone()),
-            PodPlace { identity, policy },
-        );
-    }
-    let subjects = [
-        Identity::UNMANAGED,
-        Identity::HEALTH,
-        Identity::INIT,
-        Identity::INGRESS,
-    ];
-    let reserved_policies = members
-        .iter()
-        .enumerate()
-        .filter(|(_, member)| subjects.contains(&member.identity))
-        .map(|(slot, member)| (member.identity, compiler.policy(slot)))
+        .filter_map(|document| match &document.object {
+            Object::Namespace(namespace) => Some((namespace.name.as_str(), &namespace.labels)),
+            _ => None,
+        })
         .collect();
-    let Compiled {
-        policies,
-        halves,
-        classes,
-        rules,
-        documents,
-    } = compiler.finish();
-    Tables {
-        generation,
-        addresses,
-        slots: Slots::new(members.iter().map(|member| member.identity)),
-        known: members
-            .iter()
-            .map(|member| KnownIdentity {
-                identity: member.identity,
-                labels: population::texts(&member.labels),
-            })
-            .collect(),
-        pods: pod_places,
-        policies,
-        halves,
-        reserved_policies,
-        classes,
-        rules,
-        documents,
-    }
+    documents
+        .iter()
+        .filter_map(|document| match &document.object {
+            Object::Pod(pod) if pod.is_endpoint() => Some(pod),
+            _ => None,
+        })
+        .map(|pod| {
+            let labels = namespaces.get(pod.namespace.as_str()).copied();
+            texts(&labels_of(pod, labels, settings))
+        })
+        .collect()
 }

@@ -1,396 +1,645 @@
-//! Works out what each endpoint may do to each peer: once for every pair of endpoint policy and
-//! identity.
+//! The compiler: keeps what it has worked out, and after a change works out again only what the
+//! change touches.
 
-use crate::member::Member;
-use crate::ports::{Class, Entry};
-use crate::tables::{EndpointPolicy, PolicyHalf};
+use crate::cidr::PrefixTable;
+use crate::egress_gateway::GatewayTable;
+use crate::half::{HalfKey, PolicyHalf, Sources};
+use crate::population::{self, Population};
+use crate::resolve::{KnownNames, Meanings};
+use crate::rulebook::{Rulebook, is_wanted};
+use crate::sets::Sets;
+use crate::surroundings::{pod_blocks, surroundings};
+use crate::tables::{Addresses, EndpointPolicy, PodKey, Slots};
 use crate::{
-    AllowLocalhost, Decision, Direction, Document, DocumentOrigin, EnforcementMode, Half, Identity,
-    NamedPort, Peers, PolicyIndex, PortMatch, PortProtocol, Ports, Rule, RuleId, RuleOrigin,
-    Section, Selector, Settings, Traffic,
+    Cidr, Direction, Document, DocumentError, DocumentOrigin, Generation, Identity,
+    IdentityAllocator, NodeFacts, Object, Settings, Tables,
 };
 use hashbrown::HashMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-/// A rule, and where its items stand in the numbering.
-struct NumberedRule<'a> {
-    rule: &'a Rule,
-    /// Place in `Compiler::documents`.
-    document: u32,
-    /// The number of the first item of each half.
-    first_ingress: u32,
-    first_egress: u32,
+/// Items of all policies together. Bounds the numbers of rules.
+const ITEMS_MAX: usize = 1_000_000;
+
+/// A change of what there is.
+#[derive(Debug, Clone)]
+pub enum Change {
+    /// An object is there, or is now another.
+    Put(Arc<Document>),
+    /// An object is there no more: its kind, namespace and name.
+    Remove(ObjectKey),
 }
 
-impl NumberedRule<'_> {
-    const fn first(&self, direction: Direction) -> u32 {
-        match direction {
-            Direction::Ingress => self.first_ingress,
-            Direction::Egress => self.first_egress,
+/// The name of an object among all others.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ObjectKey {
+    /// The kind, as written.
+    pub kind: &'static str,
+    /// The namespace; None for kinds that have none.
+    pub namespace: Option<String>,
+    /// The name.
+    pub name: String,
+}
+
+impl From<&DocumentOrigin> for ObjectKey {
+    fn from(origin: &DocumentOrigin) -> Self {
+        Self {
+            kind: origin.kind,
+            namespace: origin.namespace.clone(),
+            name: origin.name.clone(),
         }
     }
 }
 
-/// What two endpoints must share to share one half of their policies.
-#[derive(PartialEq, Eq, Hash)]
-struct HalfKey {
-    direction: Direction,
-    is_init: bool,
-    /// Places in `Compiler::numbered` of the rules that select the endpoint.
-    rules: Vec<u32>,
-    /// The endpoint's own names for ports, when a rule uses such names.
-    named_ports: Vec<NamedPort>,
+/// What has been worked out so far, and from what.
+#[derive(Debug)]
+pub struct Compiler {
+    settings: Settings,
+    facts: NodeFacts,
+    names: KnownNames,
+    documents: BTreeMap<ObjectKey, Arc<Document>>,
+    identities: IdentityAllocator,
+    population: Population,
+    sets: Sets,
+    rulebook: Rulebook,
+    halves: Halves,
+    /// By slot, the endpoint policies of subjects.
+    policies: Vec<Option<EndpointPolicy>>,
+    shared: Shared,
 }
 
-/// What was worked out for all endpoints together.
-pub(crate) struct Compiled {
-    pub(crate) policies: Vec<EndpointPolicy>,
-    pub(crate) halves: Vec<PolicyHalf>,
-    pub(crate) classes: Vec<Class>,
-    pub(crate) rules: Vec<RuleOrigin>,
-    pub(crate) documents: Vec<Arc<DocumentOrigin>>,
+/// What many generations share.
+#[derive(Debug, Default)]
+struct Shared {
+    prefixes: Arc<PrefixTable>,
+    slots: Arc<Slots>,
+    pod_blocks: Vec<Cidr>,
+    gateways: Arc<GatewayTable>,
 }
 
-/// What has been worked out so far.
-pub(crate) struct Compiler<'a> {
-    settings: &'a Settings,
-    members: &'a [Member],
-    numbered: Vec<NumberedRule<'a>>,
-    rules: Vec<RuleOrigin>,
-    documents: Vec<Arc<DocumentOrigin>>,
-    /// By slot, whom each subject selector selects.
-    subjects: HashMap<&'a Selector, Vec<bool>>,
-    /// By slot, whom each description of peers means.
-    peers: HashMap<&'a Peers, Arc<[bool]>>,
-    policies: Vec<EndpointPolicy>,
-    policy_of: HashMap<EndpointPolicy, PolicyIndex>,
-    halves: Vec<PolicyHalf>,
-    half_of: HashMap<HalfKey, u32>,
-    classes: Classes,
+/// Halves of policies, each once.
+#[derive(Debug, Default)]
+struct Halves {
+    numbers: HashMap<Arc<HalfKey>, u32>,
+    list: Vec<Option<(Arc<HalfKey>, Arc<PolicyHalf>)>>,
+    free: Vec<u32>,
 }
 
-/// Classes, each once.
-#[derive(Default)]
-struct Classes {
-    list: Vec<Class>,
-    place_of: HashMap<Class, u32>,
+/// What a change touches.
+#[derive(Debug, Default)]
+struct Touches {
+    pods: Vec<Arc<Document>>,
+    namespaces: BTreeSet<String>,
+    has_surroundings: bool,
+    has_meanings: bool,
+    has_policies: bool,
+    has_gateways: bool,
 }
 
-impl Classes {
-    fn place(&mut self, class: Class) -> u32 {
-        *self.place_of.entry(class).or_insert_with_key(|class| {
-            self.list.push(class.clone());
-            index(self.list.len() - 1)
-        })
-    }
-}
-
-/// An item of a rule that selects the endpoint, ready to be matched.
-struct Candidate<'a> {
-    id: RuleId,
-    is_deny: bool,
-    means: Arc<[bool]>,
-    traffic: &'a Traffic,
-}
-
-impl<'a> Compiler<'a> {
-    /// Numbers the rules of all policies, in document order.
-    pub(crate) fn new(
-        documents: &'a [Document],
-        members: &'a [Member],
-        settings: &'a Settings,
-    ) -> Self {
-        let mut compiler = Self {
+impl Compiler {
+    /// A compiler that knows nothing yet; `identities` are those that have been given before.
+    #[must_use]
+    pub fn new(settings: Settings, identities: IdentityAllocator) -> Self {
+        Self {
             settings,
-            members,
-            numbered: Vec::new(),
-            rules: Vec::new(),
-            documents: Vec::new(),
-            subjects: HashMap::new(),
-            peers: HashMap::new(),
+            facts: NodeFacts::default(),
+            names: KnownNames::default(),
+            documents: BTreeMap::new(),
+            identities,
+            population: Population::default(),
+            sets: Sets::default(),
+            rulebook: Rulebook::default(),
+            halves: Halves::default(),
             policies: Vec::new(),
-            policy_of: HashMap::new(),
-            halves: Vec::new(),
-            half_of: HashMap::new(),
-            classes: Classes::default(),
-        };
-        for document in documents {
-            let Some(policy) = document.object.policy() else {
-                continue;
-            };
-            let origin = Arc::new(document.origin.clone());
-            compiler.documents.push(Arc::clone(&origin));
-            for rule in &policy.rules {
-                compiler.number(&origin, rule);
+            shared: Shared::default(),
+        }
+    }
+
+    /// The identities as they are given now.
+    #[must_use]
+    pub const fn identities(&self) -> &IdentityAllocator {
+        &self.identities
+    }
+
+    /// Every document it holds.
+    pub fn documents(&self) -> impl Iterator<Item = &Document> + Clone {
+        self.documents.values().map(|document| &**document)
+    }
+
+    /// Applies changes, all of them or none, and makes the tables of what there is now.
+    ///
+    /// # Errors
+    /// As `compile`; everything is then as it was before.
+    pub fn update(
+        &mut self,
+        changes: Vec<Change>,
+        facts: &NodeFacts,
+        names: &KnownNames,
+        generation: Generation,
+    ) -> Result<Tables, Vec<DocumentError>> {
+        let before = (
+            self.facts.clone(),
+            self.names.clone(),
+            self.identities.clone(),
+        );
+        let mut undo = Vec::new();
+        match self.apply(changes, facts, names, &mut undo) {
+            Ok(()) => Ok(self.tables(generation)),
+            Err(errors) => {
+                for (key, document) in undo.into_iter().rev() {
+                    match document {
+                        Some(document) => drop(self.documents.insert(key, document)),
+                        None => drop(self.documents.remove(&key)),
+                    }
+                }
+                (self.facts, self.names, self.identities) = before;
+                self.rebuild();
+                Err(errors)
             }
         }
-        compiler
     }
 
-    /// Numbers the items of a rule, in document order.
-    fn number(&mut self, origin: &Arc<DocumentOrigin>, rule: &'a Rule) {
-        let first_ingress = index(self.rules.len());
-        let items = |half: &'a Option<Half>| half.iter().flat_map(|half| &half.items);
-        let mut add = |(section, place): (Section, usize)| {
-            self.rules.push(RuleOrigin {
-                document: Arc::clone(origin),
-                spec: rule.spec,
-                section,
-                index: place,
-            });
-        };
-        items(&rule.ingress).for_each(|item| add((item.section, item.index)));
-        let ingress_count = items(&rule.ingress).count();
-        items(&rule.egress).for_each(|item| add((item.section, item.index)));
-        self.numbered.push(NumberedRule {
-            rule,
-            document: index(self.documents.len() - 1),
-            first_ingress,
-            first_egress: first_ingress + index(ingress_count),
-        });
-        let members = self.members;
-        self.subjects.entry(&rule.subject).or_insert_with(|| {
-            members
-                .iter()
-                .map(|member| rule.subject.selects(&member.labels))
-                .collect()
-        });
-    }
-
-    /// The policy of the endpoints with the identity in this slot.
-    pub(crate) fn policy(&mut self, slot: usize) -> PolicyIndex {
-        let ingress = self.half(slot, Direction::Ingress);
-        let egress = self.half(slot, Direction::Egress);
-        let policy = EndpointPolicy { ingress, egress };
-        *self.policy_of.entry(policy).or_insert_with(|| {
-            self.policies.push(policy);
-            PolicyIndex(index(self.policies.len() - 1))
-        })
-    }
-
-    /// Everything, once every endpoint has been asked for.
-    pub(crate) fn finish(self) -> Compiled {
-        let Self {
-            policies,
-            halves,
-            classes,
-            rules,
-            documents,
-            ..
-        } = self;
-        Compiled {
-            policies,
-            halves,
-            classes: classes.list,
-            rules,
-            documents,
-        }
-    }
-
-    fn half(&mut self, slot: usize, direction: Direction) -> u32 {
-        let member = &self.members[slot];
-        let rules: Vec<u32> = self
-            .numbered
-            .iter()
-            .enumerate()
-            .filter(|(_, numbered)| {
-                numbered.rule.half(direction).is_some()
-                    && self.subjects[&numbered.rule.subject][slot]
-            })
-            .map(|(place, _)| index(place))
+    /// Works everything out anew, from documents that were worked out before.
+    fn rebuild(&mut self) {
+        let mut fresh = Self::new(self.settings.clone(), self.identities.clone());
+        let all = self.documents.values();
+        let changes = all
+            .map(|document| Change::Put(Arc::clone(document)))
             .collect();
-        let needs_names = direction == Direction::Ingress
-            && rules.iter().any(|place| {
-                let half = self.numbered[*place as usize].rule.half(direction);
-                half.is_some_and(|half| half.items.iter().any(|item| has_names(&item.traffic)))
-            });
-        let named_ports = if needs_names {
-            member.named_ports.clone()
+        let done = fresh.apply(changes, &self.facts, &self.names, &mut Vec::new());
+        assert!(done.is_ok(), "what was compiled before compiles again");
+        *self = fresh;
+    }
+
+    fn apply(
+        &mut self,
+        changes: Vec<Change>,
+        facts: &NodeFacts,
+        names: &KnownNames,
+        undo: &mut Vec<(ObjectKey, Option<Arc<Document>>)>,
+    ) -> Result<(), Vec<DocumentError>> {
+        let mut touches = Touches {
+            has_surroundings: *facts != self.facts || self.policies.is_empty(),
+            has_meanings: *names != self.names,
+            ..Touches::default()
+        };
+        self.facts = facts.clone();
+        self.names = names.clone();
+        for change in changes {
+            self.take(change, &mut touches, undo);
+        }
+        self.settle_population(&touches)?;
+        if self.rulebook.item_count() > ITEMS_MAX {
+            return Err(vec![too_many_items(self.rulebook.item_count())]);
+        }
+        let changed = if touches.has_policies || touches.has_meanings {
+            let meanings = Meanings::new(
+                self.documents.values().map(|document| &**document),
+                &self.names,
+                &self.settings,
+            );
+            self.rulebook.resolve(&meanings)
         } else {
             Vec::new()
         };
-        let is_init = member.identity == Identity::INIT;
-        let key = HalfKey {
-            direction,
-            is_init,
-            rules,
-            named_ports,
-        };
-        if let Some(place) = self.half_of.get(&key) {
-            return *place;
+        if touches.has_policies || touches.has_surroundings || !changed.is_empty() {
+            self.settle_blocks()?;
         }
-        let half = self.compile_half(&key);
-        self.halves.push(half);
-        let place = index(self.halves.len() - 1);
-        self.half_of.insert(key, place);
-        place
+        let touched = self.population.take_touched();
+        self.sets
+            .look_again(&touched, &self.population, &self.settings);
+        self.rulebook
+            .write(&changed, &mut self.sets, &self.population, &self.settings)
+            .expect("numbers last for billions of changes");
+        if !touched.is_empty() {
+            let members = self.population.members();
+            let numbered = members.map(|(slot, member)| (slot, member.identity));
+            self.shared.slots = Arc::new(Slots::new(numbered));
+        }
+        self.settle_policies(&touched, touches.has_policies || !changed.is_empty());
+        if touches.has_gateways {
+            self.settle_gateways();
+        }
+        self.sets.settle();
+        Ok(())
     }
 
-    /// [policy-semantics §0, §4.2 to §4.4]
-    fn compile_half(&mut self, key: &HalfKey) -> PolicyHalf {
-        let mode = self.settings.enforcement_mode;
-        let has_rules = !key.rules.is_empty();
-        let is_enforced = match mode {
-            EnforcementMode::Never => false,
-            EnforcementMode::Always => true,
-            EnforcementMode::Default => has_rules || key.is_init,
+    /// Takes one change in, and notes what it touches.
+    fn take(
+        &mut self,
+        change: Change,
+        touches: &mut Touches,
+        undo: &mut Vec<(ObjectKey, Option<Arc<Document>>)>,
+    ) {
+        let (key, new) = match change {
+            Change::Put(document) => (ObjectKey::from(&document.origin), Some(document)),
+            Change::Remove(key) => (key, None),
         };
-        if !is_enforced {
-            return PolicyHalf {
-                fallback: Decision::AllowUnpoliced,
-                fallback_host: Decision::AllowUnpoliced,
-                class_of: Vec::new(),
-                isolating: Vec::new(),
-            };
-        }
-        let numbered = key
-            .rules
-            .iter()
-            .map(|place| &self.numbered[*place as usize]);
-        let mut isolating: Vec<u32> = numbered
-            .filter(|numbered| {
-                numbered
-                    .rule
-                    .half(key.direction)
-                    .is_some_and(|half| half.default_deny)
-            })
-            .map(|numbered| numbered.document)
-            .collect();
-        isolating.dedup();
-        let is_open =
-            has_rules && isolating.is_empty() && mode != EnforcementMode::Always && !key.is_init;
-        let fallback = if is_open {
-            Decision::AllowDefault
-        } else {
-            Decision::DenyDefault
+        let old = match &new {
+            Some(document) => self.documents.insert(key.clone(), Arc::clone(document)),
+            None => self.documents.remove(&key),
         };
-        let is_host_excepted = has_rules
-            && !is_open
-            && key.direction == Direction::Ingress
-            && self.settings.allow_localhost == AllowLocalhost::Always;
-        let fallback_host = if is_host_excepted {
-            Decision::AllowLocalHost
-        } else {
-            fallback
-        };
-        let class_of = self.classes_of_peers(key);
-        PolicyHalf {
-            fallback,
-            fallback_host,
-            class_of,
-            isolating,
-        }
-    }
-
-    /// The class of each peer: which rules match it, and what they say together.
-    fn classes_of_peers(&mut self, key: &HalfKey) -> Vec<u32> {
-        let candidates = self.candidates(key);
-        let needs_names = key.direction == Direction::Egress
-            && candidates
-                .iter()
-                .any(|candidate| has_names(candidate.traffic));
-        let mut seen: HashMap<(Vec<u32>, &[NamedPort]), u32> = HashMap::new();
-        let mut class_of = Vec::with_capacity(self.members.len());
-        for (slot, member) in self.members.iter().enumerate() {
-            let matching: Vec<u32> = candidates
-                .iter()
-                .enumerate()
-                .filter(|(_, candidate)| candidate.means[slot])
-                .map(|(place, _)| index(place))
-                .collect();
-            // At ingress the names are the subject's, at egress each peer's own.
-            let names = if key.direction == Direction::Ingress {
-                key.named_ports.as_slice()
-            } else if needs_names {
-                member.named_ports.as_slice()
-            } else {
-                &[]
-            };
-            let classes = &mut self.classes;
-            let class = *seen
-                .entry((matching, names))
-                .or_insert_with_key(|(matching, names)| {
-                    let entries: Vec<_> = matching
-                        .iter()
-                        .map(|place| entry(&candidates[*place as usize], names))
-                        .collect();
-                    classes.place(Class::new(&entries))
-                });
-            class_of.push(class);
-        }
-        class_of
-    }
-
-    fn candidates(&mut self, key: &HalfKey) -> Vec<Candidate<'a>> {
-        let (members, settings) = (self.members, self.settings);
-        let mut candidates = Vec::new();
-        for place in &key.rules {
-            let numbered = &self.numbered[*place as usize];
-            let rule: &'a Rule = numbered.rule;
-            let first = numbered.first(key.direction);
-            let items = rule
-                .half(key.direction)
-                .into_iter()
-                .flat_map(|half| &half.items);
-            for (offset, item) in items.enumerate() {
-                let means = self.peers.entry(&item.peers).or_insert_with(|| {
-                    let mean = |member| item.peers.mean(member, &settings.cluster_name);
-                    members.iter().map(mean).collect()
-                });
-                candidates.push(Candidate {
-                    id: RuleId(first + index(offset)),
-                    is_deny: item.section.is_deny(),
-                    means: Arc::clone(means),
-                    traffic: &item.traffic,
-                });
+        undo.push((key, old.clone()));
+        if let Some(old) = &old {
+            touches.note(&old.object);
+            self.rulebook.remove(&old.origin, &mut self.sets);
+            if let Object::Pod(pod) = &old.object {
+                let key = PodKey::new(&pod.namespace, &pod.name);
+                self.population.remove_pod(&key);
             }
         }
-        candidates
+        if let Some(new) = new {
+            touches.note(&new.object);
+            self.rulebook
+                .put(&new)
+                .expect("numbers last for billions of changes");
+            if let Object::Pod(_) = &new.object {
+                touches.pods.push(new);
+            }
+        }
     }
-}
 
-fn has_names(traffic: &Traffic) -> bool {
-    match traffic {
-        Traffic::All => false,
-        Traffic::Of(ports) => ports
+    /// Puts pods in, and what is around them.
+    fn settle_population(&mut self, touches: &Touches) -> Result<(), Vec<DocumentError>> {
+        if touches.has_surroundings {
+            self.shared.pod_blocks = pod_blocks(&self.facts)?;
+            let nodes: Vec<_> = self
+                .documents
+                .values()
+                .filter_map(|document| match &document.object {
+                    Object::Node(node) => Some(node),
+                    _ => None,
+                })
+                .collect();
+            let around = surroundings(&self.facts, &nodes, &self.settings, &mut self.identities)?;
+            self.population.put_surroundings(around)?;
+        }
+        let mut pods = touches.pods.clone();
+        if !touches.namespaces.is_empty() {
+            let is_there = |pod: &&Arc<Document>| match &pod.object {
+                Object::Pod(pod) => touches.namespaces.contains(&pod.namespace),
+                _ => false,
+            };
+            pods.extend(self.documents.values().filter(is_there).cloned());
+        }
+        let mut errors = Vec::new();
+        for document in pods {
+            let Object::Pod(pod) = &document.object else {
+                continue;
+            };
+            let is_latest = self
+                .documents
+                .get(&ObjectKey::from(&document.origin))
+                .is_some_and(|latest| Arc::ptr_eq(latest, &document));
+            let key = PodKey::new(&pod.namespace, &pod.name);
+            self.population.remove_pod(&key);
+            if pod.is_endpoint() && is_latest {
+                let labels = namespace_labels(&self.documents, &pod.namespace);
+                let (settings, identities) = (&self.settings, &mut self.identities);
+                let put = self
+                    .population
+                    .put_pod(&document, labels, settings, identities);
+                errors.extend(put.err().unwrap_or_default());
+            }
+        }
+        self.population.settle(&mut self.identities);
+        if errors.is_empty() {
+            Ok(())
+        } else {
+            Err(errors)
+        }
+    }
+
+    /// Gives an identity to each block that rules speak of, and to API servers outside.
+    fn settle_blocks(&mut self) -> Result<(), Vec<DocumentError>> {
+        let mut blocks = BTreeMap::new();
+        self.rulebook.blocks(&self.settings, &mut blocks);
+        for address in &self.facts.api_server_addresses {
+            let block = Cidr::host(*address);
+            let is_inside = self.population.addresses().contains_key(address);
+            if !is_inside && is_wanted(block, &self.settings) {
+                blocks.insert(block, true);
+            }
+        }
+        let (settings, identities) = (&self.settings, &mut self.identities);
+        if self.population.put_blocks(&blocks, settings, identities)? {
+            self.shared.prefixes = Arc::new(PrefixTable::new(&self.population.blocks()));
+        }
+        Ok(())
+    }
+
+    fn settle_gateways(&mut self) {
+        let pods: Vec<_> = self.population.pods().collect();
+        let documents = self.documents.values().map(|document| &**document);
+        let table = GatewayTable::new(documents, &pods, &self.settings);
+        self.shared.gateways = Arc::new(table);
+    }
+
+    /// Works out the policies of the subjects that changes touch.
+    fn settle_policies(&mut self, touched: &[u32], has_rules_changed: bool) {
+        self.halves
+            .forget_changed(&self.rulebook, &self.sets, has_rules_changed);
+        let slots: Vec<u32> = self.population.members().map(|(slot, _)| slot).collect();
+        let size = slots.iter().max().map_or(0, |slot| *slot as usize + 1);
+        self.policies.resize(size.max(1), None);
+        for slot in touched {
+            if let Some(policy) = self.policies.get_mut(*slot as usize) {
+                *policy = None;
+            }
+        }
+        let mut keys = KeysOf::new(&self.rulebook, &self.sets, size, has_rules_changed);
+        let mut next = std::mem::take(&mut self.policies);
+        for slot in slots {
+            let is_settled = next[slot as usize].as_ref().is_some_and(|policy| {
+                !has_rules_changed && policy.halves().all(|half| self.halves.has(half))
+            });
+            if !is_settled {
+                next[slot as usize] = self.policy(slot, &mut keys);
+            }
+        }
+        self.halves.sweep(&next);
+        self.policies = next;
+    }
+
+    fn policy(&mut self, slot: u32, keys: &mut KeysOf) -> Option<EndpointPolicy> {
+        let (ingress, audited_ingress) = self.half(slot, Direction::Ingress, keys)?;
+        let (egress, audited_egress) = self.half(slot, Direction::Egress, keys)?;
+        Some(EndpointPolicy {
+            ingress,
+            egress,
+            audited_ingress,
+            audited_egress,
+        })
+    }
+
+    /// The half of a subject, and the one it would have with the policies that are only reported;
+    /// None for members that are no subjects.
+    fn half(
+        &mut self,
+        slot: u32,
+        direction: Direction,
+        keys: &mut KeysOf,
+    ) -> Option<(u32, Option<u32>)> {
+        let member = self.population.member(slot)?;
+        let is_host = member.identity == Identity::HOST;
+        let is_subject = match member.identity {
+            Identity::UNMANAGED | Identity::HEALTH | Identity::INIT | Identity::INGRESS => true,
+            Identity::HOST => self.settings.has_host_firewall,
+            other => !other.is_reserved() && other <= Identity::CLUSTER_MAX,
+        };
+        if !is_subject {
+            return None;
+        }
+        let is_meant = |rule: &crate::rulebook::NumberedRule| rule.is_about_nodes == is_host;
+        let selecting = keys.of(slot, direction, &self.rulebook, &self.sets);
+        let all: Vec<u32> = selecting
             .iter()
-            .any(|port| matches!(port.ports, Ports::Named(_))),
+            .copied()
+            .filter(|number| is_meant(self.rulebook.rule(*number)))
+            .collect();
+        let enforced: Vec<u32> = all
+            .iter()
+            .copied()
+            .filter(|number| !self.rulebook.rule(*number).is_audited)
+            .collect();
+        let is_init = member.identity == Identity::INIT;
+        let named_ports = member.named_ports.clone();
+        let has_audited = enforced.len() < all.len();
+        let mut number = |rules: Vec<u32>| {
+            let sources = Sources {
+                rulebook: &self.rulebook,
+                sets: &self.sets,
+                population: &self.population,
+                settings: &self.settings,
+            };
+            let needs_names = direction == Direction::Ingress
+                && rules.iter().any(|number| {
+                    let half = self.rulebook.rule(*number).rule().half(direction);
+                    half.is_some_and(|half| half.items.iter().any(|item| item.traffic.has_names()))
+                });
+            let named_ports = if needs_names {
+                named_ports.clone()
+            } else {
+                Vec::new()
+            };
+            let key = HalfKey {
+                direction,
+                is_init,
+                is_host,
+                rules,
+                named_ports,
+            };
+            self.halves.number(key, &sources)
+        };
+        Some((number(enforced), has_audited.then(|| number(all))))
+    }
+
+    fn tables(&self, generation: Generation) -> Tables {
+        let (world_v4, world_v6) = if self.settings.ipv6 {
+            (Identity::WORLD_IPV4, Identity::WORLD_IPV6)
+        } else {
+            // Without IPv6 in the cluster nobody can say who an IPv6 address is.
+            (Identity::WORLD, Identity::UNKNOWN)
+        };
+        Tables {
+            generation,
+            compat: self.settings.compat,
+            addresses: Addresses {
+                exact: self.population.addresses().clone(),
+                pod_blocks: self.shared.pod_blocks.clone(),
+                prefixes: Arc::clone(&self.shared.prefixes),
+                world_v4,
+                world_v6,
+            },
+            slots: Arc::clone(&self.shared.slots),
+            known: self.population.known().to_vec(),
+            pods: self.population.places().clone(),
+            policies: self.policies.clone(),
+            halves: self.halves.all(),
+            rules: self.rulebook.origins(),
+            documents: self.rulebook.documents().cloned().collect(),
+            gateways: Arc::clone(&self.shared.gateways),
+        }
     }
 }
 
-fn entry(candidate: &Candidate<'_>, names: &[NamedPort]) -> Entry {
-    let ranges = match candidate.traffic {
-        Traffic::All => None,
-        Traffic::Of(ports) => Some(ports.iter().flat_map(|port| resolve(port, names)).collect()),
-    };
-    Entry {
-        rule: candidate.id,
-        is_deny: candidate.is_deny,
-        ranges,
+impl Touches {
+    fn note(&mut self, object: &Object) {
+        match object {
+            Object::Pod(_) => self.has_gateways = true,
+            Object::Namespace(namespace) => {
+                self.namespaces.insert(namespace.name.clone());
+                self.has_gateways = true;
+            }
+            Object::Node(_) => {
+                self.has_surroundings = true;
+                self.has_gateways = true;
+            }
+            Object::EgressGatewayPolicy(_) => self.has_gateways = true,
+            Object::CidrGroup(_) | Object::Service(_) | Object::Backends(_) => {
+                self.has_meanings = true;
+            }
+            Object::CiliumNetworkPolicy(_)
+            | Object::CiliumClusterwideNetworkPolicy(_)
+            | Object::NetworkPolicy(_)
+            | Object::ClusterNetworkPolicy(_) => self.has_policies = true,
+        }
     }
 }
 
-/// The ranges of a description of traffic; a name that the pod does not have means nothing.
-fn resolve<'a>(
-    port: &'a PortMatch,
-    names: &'a [NamedPort],
-) -> impl Iterator<Item = (PortProtocol, u16, u16)> + 'a {
-    let (range, name) = match &port.ports {
-        Ports::Range(first, last) => (Some((port.protocol, *first, *last)), None),
-        Ports::Named(name) => (None, Some(name)),
-    };
-    let is_meant = move |named: &&NamedPort| {
-        Some(&named.name) == name
-            && (port.protocol == PortProtocol::Any || port.protocol == named.protocol)
-    };
-    let named = names
-        .iter()
-        .filter(is_meant)
-        .map(|named| (named.protocol, named.port, named.port));
-    range.into_iter().chain(named)
+impl Halves {
+    fn has(&self, number: u32) -> bool {
+        self.list.get(number as usize).is_some_and(Option::is_some)
+    }
+
+    /// Takes out the halves whose rules or peers changed.
+    fn forget_changed(&mut self, rulebook: &Rulebook, sets: &Sets, has_rules_changed: bool) {
+        for (number, entry) in (0..).zip(&mut self.list) {
+            let Some((key, _)) = entry else { continue };
+            let is_gone = |rule: &u32| has_rules_changed && !rulebook.has(*rule);
+            let has_changed = |rule: &u32| {
+                let half = rulebook.rule(*rule).half(key.direction);
+                half.is_some_and(|half| half.items.iter().any(|(_, set)| sets.get(*set).is_changed))
+            };
+            if key
+                .rules
+                .iter()
+                .any(|rule| is_gone(rule) || has_changed(rule))
+            {
+                self.numbers.remove(key);
+                *entry = None;
+                self.free.push(number);
+            }
+        }
+    }
+
+    fn number(&mut self, key: HalfKey, sources: &Sources<'_>) -> u32 {
+        if let Some(number) = self.numbers.get(&key) {
+            return *number;
+        }
+        let half = Arc::new(sources.compile(&key));
+        let key = Arc::new(key);
+        let entry = Some((Arc::clone(&key), half));
+        let number = if let Some(number) = self.free.pop() {
+            self.list[number as usize] = entry;
+            number
+        } else {
+            self.list.push(entry);
+            u32::try_from(self.list.len() - 1).expect("halves are fewer than subjects")
+        };
+        self.numbers.insert(key, number);
+        number
+    }
+
+    /// Takes out the halves that nobody uses any more.
+    fn sweep(&mut self, policies: &[Option<EndpointPolicy>]) {
+        let mut is_used = vec![false; self.list.len()];
+        for half in policies.iter().flatten().flat_map(|policy| policy.halves()) {
+            is_used[half as usize] = true;
+        }
+        for (number, is_used) in (0..).zip(is_used) {
+            let entry = &mut self.list[number as usize];
+            if !is_used && let Some((key, _)) = entry.take() {
+                self.numbers.remove(&key);
+                self.free.push(number);
+            }
+        }
+    }
+
+    fn all(&self) -> Vec<Option<Arc<PolicyHalf>>> {
+        let list = self.list.iter();
+        list.map(|entry| Some(Arc::clone(&entry.as_ref()?.1)))
+            .collect()
+    }
 }
 
-/// A place in a list that `ITEMS_MAX` and the numbers of identities bound.
-fn index(place: usize) -> u32 {
-    u32::try_from(place).expect("every list here is bounded far below")
+/// The rules that select each slot: worked out for all at once when rules changed, and else for
+/// the few slots that are asked for.
+struct KeysOf {
+    all: Option<Vec<[Vec<u32>; 2]>>,
+}
+
+impl KeysOf {
+    fn new(rulebook: &Rulebook, sets: &Sets, size: usize, is_for_all: bool) -> Self {
+        if !is_for_all {
+            return Self { all: None };
+        }
+        let mut all = vec![[Vec::new(), Vec::new()]; size];
+        for (number, rule) in rulebook.in_order() {
+            for slot in sets.get(rule.subject).members.iter() {
+                for direction in [Direction::Ingress, Direction::Egress] {
+                    if rule.half(direction).is_some() {
+                        all[slot as usize][direction as usize].push(number);
+                    }
+                }
+            }
+        }
+        Self { all: Some(all) }
+    }
+
+    fn of(
+        &mut self,
+        slot: u32,
+        direction: Direction,
+        rulebook: &Rulebook,
+        sets: &Sets,
+    ) -> Vec<u32> {
+        match &mut self.all {
+            Some(all) => std::mem::take(&mut all[slot as usize][direction as usize]),
+            None => rulebook
+                .in_order()
+                .filter(|(_, rule)| {
+                    rule.half(direction).is_some() && sets.get(rule.subject).members.has(slot)
+                })
+                .map(|(number, _)| number)
+                .collect(),
+        }
+    }
+}
+
+fn namespace_labels<'a>(
+    documents: &'a BTreeMap<ObjectKey, Arc<Document>>,
+    namespace: &str,
+) -> Option<&'a BTreeMap<String, String>> {
+    let key = ObjectKey {
+        kind: "Namespace",
+        namespace: None,
+        name: namespace.to_owned(),
+    };
+    match &documents.get(&key)?.object {
+        Object::Namespace(namespace) => Some(&namespace.labels),
+        _ => None,
+    }
+}
+
+fn too_many_items(count: usize) -> DocumentError {
+    DocumentError {
+        file: "all files".to_owned(),
+        document: 0,
+        field: String::new(),
+        expected: format!("at most {ITEMS_MAX} rules"),
+        found: count.to_string(),
+    }
+}
+
+/// Where a document stands, and its name, for errors about another one.
+pub(crate) fn duplicates(documents: &[Document]) -> Vec<DocumentError> {
+    let mut first: HashMap<ObjectKey, &Document> = HashMap::new();
+    let mut errors = Vec::new();
+    for document in documents {
+        let origin = &document.origin;
+        let key = ObjectKey::from(origin);
+        if let Some(other) = first.get(&key) {
+            errors.push(DocumentError {
+                file: origin.file.clone(),
+                document: origin.document,
+                field: "metadata.name".to_owned(),
+                expected: format!("each object once ({} has it too)", population::place(other)),
+                found: origin.to_string(),
+            });
+        } else {
+            first.insert(key, document);
+        }
+    }
+    errors
 }

@@ -1,6 +1,6 @@
 //! Documents: the objects that can be loaded, and where each was written.
 
-use crate::{Policy, PortProtocol, Warning};
+use crate::{Cidr, EgressGatewayPolicy, Policy, PortProtocol, Selector, Warning};
 use std::collections::BTreeMap;
 use std::fmt;
 use std::net::IpAddr;
@@ -55,6 +55,18 @@ pub enum Object {
     CiliumClusterwideNetworkPolicy(Policy),
     /// Kubernetes' own policy.
     NetworkPolicy(Policy),
+    /// Kubernetes' policy of the administrator.
+    ClusterNetworkPolicy(Policy),
+    /// Which traffic leaves through which node.
+    EgressGatewayPolicy(EgressGatewayPolicy),
+    /// A named group of address blocks.
+    CidrGroup(CidrGroup),
+    /// A node of the cluster.
+    Node(ClusterNode),
+    /// A service.
+    Service(Service),
+    /// Addresses behind a service.
+    Backends(Backends),
 }
 
 impl Object {
@@ -64,8 +76,15 @@ impl Object {
         match self {
             Self::CiliumNetworkPolicy(policy)
             | Self::CiliumClusterwideNetworkPolicy(policy)
-            | Self::NetworkPolicy(policy) => Some(policy),
-            Self::Namespace(_) | Self::Pod(_) => None,
+            | Self::NetworkPolicy(policy)
+            | Self::ClusterNetworkPolicy(policy) => Some(policy),
+            Self::Namespace(_)
+            | Self::Pod(_)
+            | Self::EgressGatewayPolicy(_)
+            | Self::CidrGroup(_)
+            | Self::Node(_)
+            | Self::Service(_)
+            | Self::Backends(_) => None,
         }
     }
 }
@@ -100,6 +119,8 @@ pub struct Pod {
     pub host_network: bool,
     /// Whether all its containers have ended for good: then its addresses are no longer its own.
     pub has_finished: bool,
+    /// What tells it from an earlier pod of the same name; empty when it is not known.
+    pub uid: String,
     /// The node it runs on, when it has been given one.
     pub node: Option<String>,
     /// The cluster of a mesh it lives in; None for this one. No manifest says it.
@@ -123,4 +144,50 @@ pub struct NamedPort {
     pub protocol: PortProtocol,
     /// The port.
     pub port: u16,
+}
+
+/// A named group of address blocks.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct CidrGroup {
+    /// Its name.
+    pub name: String,
+    /// Its labels.
+    pub labels: BTreeMap<String, String>,
+    /// Its blocks.
+    pub cidrs: Vec<Cidr>,
+}
+
+/// A node of the cluster.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct ClusterNode {
+    /// Its name.
+    pub name: String,
+    /// Its labels.
+    pub labels: BTreeMap<String, String>,
+    /// Its addresses.
+    pub addresses: Vec<IpAddr>,
+}
+
+/// A service.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Service {
+    /// Its namespace.
+    pub namespace: String,
+    /// Its name.
+    pub name: String,
+    /// Its labels.
+    pub labels: BTreeMap<String, String>,
+    /// The pods behind it; None when others say what is behind it.
+    pub selector: Option<Selector>,
+}
+
+/// Addresses behind a service, from its Endpoints or one of its EndpointSlices.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Backends {
+    /// The service's namespace.
+    pub namespace: String,
+    /// The service's name.
+    pub service: String,
+    /// The addresses.
+    pub addresses: Vec<IpAddr>,
 }

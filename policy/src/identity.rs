@@ -36,6 +36,9 @@ impl Identity {
     /// Set in identities of address blocks, which are local to the node.
     pub const LOCAL_CIDR: u32 = 0x0100_0000;
 
+    /// Set in identities of other nodes with labels, which are local to the node.
+    pub const REMOTE_NODE_LOCAL: u32 = 0x0200_0000;
+
     /// Whether the number has a fixed meaning.
     #[must_use]
     pub const fn is_reserved(self) -> bool {

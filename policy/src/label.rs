@@ -23,6 +23,8 @@ pub enum LabelSource {
     Generated,
     /// The API server.
     K8s,
+    /// A node's labels.
+    Node,
     /// Special entities: host, world and so on.
     Reserved,
 }
@@ -33,6 +35,7 @@ impl LabelSource {
             Self::Cidr => "cidr",
             Self::Generated => "gen",
             Self::K8s => "k8s",
+            Self::Node => "node",
             Self::Reserved => "reserved",
         }
     }

@@ -7,22 +7,34 @@
 #![forbid(unsafe_code)]
 
 mod allocator;
+mod bits;
 mod cidr;
 mod compile;
 mod compiler;
 mod document;
+mod egress_gateway;
 mod error;
+mod half;
+mod http;
 mod identity;
+mod inspection;
 mod label;
 mod manifest;
 mod member;
+mod name_cache;
+mod name_pattern;
 mod population;
 mod ports;
 #[cfg(test)]
 mod read_rules;
+mod requests;
+mod resolve;
 mod rule;
+mod rulebook;
 mod selector;
+mod sets;
 mod settings;
+mod surroundings;
 mod tables;
 #[cfg(test)]
 mod tables_tests;
@@ -30,16 +42,30 @@ mod verdict;
 
 pub use allocator::IdentityAllocator;
 pub use cidr::{Cidr, Family};
-pub use compile::compile;
-pub use document::{Document, DocumentOrigin, NamedPort, Namespace, Object, Pod};
+pub use compile::{compile, compile_with_names};
+pub use compiler::{Change, Compiler, ObjectKey};
+pub use document::{
+    Backends, CidrGroup, ClusterNode, Document, DocumentOrigin, NamedPort, Namespace, Object, Pod,
+    Service,
+};
+pub use egress_gateway::{EgressGatewayPolicy, EgressSubject, Exit, Gateway, Source};
 pub use error::{DocumentError, Warning};
+pub use http::{ExpressionError, HttpMatcher, HttpRequest};
 pub use identity::Identity;
+pub use inspection::{
+    Filter, HeaderMatch, HttpRule, Inspection, Listener, Mismatch, Proxy, SecretName, TlsContext,
+};
 pub use label::{Label, LabelSource};
 pub use manifest::{lint, parse_documents};
+pub use name_cache::{NameCache, NameCacheFull, NameCacheSettings, Seconds};
+pub use name_pattern::NamePattern;
+pub use requests::{DnsVerdict, HttpVerdict};
+pub use resolve::KnownNames;
 pub use rule::{
-    Entity, Half, Item, Peer, Peers, Policy, PortMatch, PortProtocol, Ports, Rule, Section, Traffic,
+    Action, Authentication, Entity, Groups, Half, Item, Order, Peer, Peers, Policy, PortMatch,
+    PortProtocol, Ports, Rule, Section, ServiceChoice, Services, Tier, Traffic,
 };
 pub use selector::{KeySource, Operator, Requirement, Selector};
 pub use settings::{AllowLocalhost, Compat, EnforcementMode, NodeFacts, Settings};
 pub use tables::{RuleOrigin, Tables};
-pub use verdict::{Decision, Direction, Generation, PolicyIndex, Protocol, RuleId, Verdict};
+pub use verdict::{Decision, Direction, Generation, PolicyIndex, Proof, Protocol, RuleId, Verdict};

@@ -1,7 +1,11 @@
 //! Reads manifests: text becomes documents, or errors that point.
 
 mod cilium;
+mod cluster_network_policy;
+mod cluster_objects;
+mod egress_gateway;
 mod icmp;
+mod inspection;
 mod kubernetes;
 mod metadata;
 mod node;
@@ -11,7 +15,7 @@ mod selectors;
 mod workload;
 mod yaml;
 
-use crate::{Document, DocumentError, DocumentOrigin, Object, Settings, Warning};
+use crate::{Document, DocumentError, DocumentOrigin, Object, Policy, Settings, Warning};
 use metadata::Metadata;
 use node::{Faults, Fields, Node};
 
@@ -26,6 +30,13 @@ enum Kind {
     CiliumNetworkPolicy,
     CiliumClusterwideNetworkPolicy,
     NetworkPolicy,
+    ClusterNetworkPolicy,
+    EgressGatewayPolicy,
+    CidrGroup,
+    Node,
+    Service,
+    Endpoints,
+    EndpointSlice,
 }
 
 impl Kind {
@@ -35,6 +46,13 @@ impl Kind {
         Self::CiliumNetworkPolicy,
         Self::CiliumClusterwideNetworkPolicy,
         Self::NetworkPolicy,
+        Self::ClusterNetworkPolicy,
+        Self::EgressGatewayPolicy,
+        Self::CidrGroup,
+        Self::Node,
+        Self::Service,
+        Self::Endpoints,
+        Self::EndpointSlice,
     ];
 
     const fn name(self) -> &'static str {
@@ -44,19 +62,51 @@ impl Kind {
             Self::CiliumNetworkPolicy => "CiliumNetworkPolicy",
             Self::CiliumClusterwideNetworkPolicy => "CiliumClusterwideNetworkPolicy",
             Self::NetworkPolicy => "NetworkPolicy",
+            Self::ClusterNetworkPolicy => "ClusterNetworkPolicy",
+            Self::EgressGatewayPolicy => "CiliumEgressGatewayPolicy",
+            Self::CidrGroup => "CiliumCIDRGroup",
+            Self::Node => "Node",
+            Self::Service => "Service",
+            Self::Endpoints => "Endpoints",
+            Self::EndpointSlice => "EndpointSlice",
         }
     }
 
-    const fn api_version(self) -> &'static str {
+    /// The versions it is read in.
+    const fn api_versions(self) -> &'static [&'static str] {
         match self {
-            Self::Namespace | Self::Pod => "v1",
-            Self::CiliumNetworkPolicy | Self::CiliumClusterwideNetworkPolicy => "cilium.io/v2",
-            Self::NetworkPolicy => "networking.k8s.io/v1",
+            Self::Namespace | Self::Pod | Self::Node | Self::Service | Self::Endpoints => &["v1"],
+            Self::CiliumNetworkPolicy
+            | Self::CiliumClusterwideNetworkPolicy
+            | Self::EgressGatewayPolicy => &["cilium.io/v2"],
+            Self::NetworkPolicy => &["networking.k8s.io/v1"],
+            Self::ClusterNetworkPolicy => &["policy.networking.k8s.io/v1alpha2"],
+            Self::CidrGroup => &["cilium.io/v2", "cilium.io/v2alpha1"],
+            Self::EndpointSlice => &["discovery.k8s.io/v1"],
         }
     }
 
     const fn is_namespaced(self) -> bool {
-        !matches!(self, Self::Namespace | Self::CiliumClusterwideNetworkPolicy)
+        matches!(
+            self,
+            Self::Pod
+                | Self::CiliumNetworkPolicy
+                | Self::NetworkPolicy
+                | Self::Service
+                | Self::Endpoints
+                | Self::EndpointSlice
+        )
+    }
+
+    /// Whether it holds rules for pods or nodes.
+    const fn is_policy(self) -> bool {
+        matches!(
+            self,
+            Self::CiliumNetworkPolicy
+                | Self::CiliumClusterwideNetworkPolicy
+                | Self::NetworkPolicy
+                | Self::ClusterNetworkPolicy
+        )
     }
 }
 
@@ -171,10 +221,11 @@ fn read_kind(fields: &Fields<'_>, faults: &mut Faults) -> Option<Kind> {
         );
         return None;
     };
-    let node = fields.required("apiVersion", kind.api_version(), faults)?;
-    if node.text(faults)? != kind.api_version() {
+    let versions = kind.api_versions();
+    let node = fields.required("apiVersion", versions[0], faults)?;
+    if !versions.contains(&node.text(faults)?) {
         node.fault(
-            &format!("{} for a {}", kind.api_version(), kind.name()),
+            &format!("{} for a {}", versions.join(" or "), kind.name()),
             faults,
         );
         return None;
@@ -189,23 +240,44 @@ fn read_object(
     settings: &Settings,
     faults: &mut Faults,
 ) -> Option<Object> {
-    match kind {
-        Kind::Namespace => Some(Object::Namespace(workload::namespace(metadata))),
-        Kind::Pod => workload::pod(node, metadata, faults).map(Object::Pod),
+    let namespace = Some(metadata.namespace.as_str());
+    let object = match kind {
+        Kind::Namespace => Object::Namespace(workload::namespace(metadata)),
+        Kind::Pod => Object::Pod(workload::pod(node, metadata, faults)?),
+        Kind::Node => Object::Node(cluster_objects::node(node, metadata, faults)?),
+        Kind::Service => Object::Service(cluster_objects::service(node, metadata, faults)?),
+        Kind::Endpoints => Object::Backends(cluster_objects::endpoints(node, metadata, faults)?),
+        Kind::EndpointSlice => {
+            Object::Backends(cluster_objects::endpoint_slice(node, metadata, faults)?)
+        }
+        Kind::CidrGroup => Object::CidrGroup(cluster_objects::cidr_group(node, metadata, faults)?),
+        Kind::EgressGatewayPolicy => {
+            Object::EgressGatewayPolicy(egress_gateway::policy(node, faults)?)
+        }
         Kind::NetworkPolicy => {
-            kubernetes::network_policy(node, metadata, faults).map(Object::NetworkPolicy)
+            let read = kubernetes::network_policy(node, metadata, settings, faults)?;
+            Object::NetworkPolicy(audited(read, node, metadata, faults))
         }
-        Kind::CiliumNetworkPolicy => cilium::policy(
-            node,
-            kind.name(),
-            Some(&metadata.namespace),
-            settings,
-            faults,
-        )
-        .map(Object::CiliumNetworkPolicy),
+        Kind::ClusterNetworkPolicy => {
+            let read = cluster_network_policy::policy(node, settings, faults)?;
+            Object::ClusterNetworkPolicy(audited(read, node, metadata, faults))
+        }
+        Kind::CiliumNetworkPolicy => {
+            let read = cilium::policy(node, kind.name(), namespace, settings, faults)?;
+            Object::CiliumNetworkPolicy(audited(read, node, metadata, faults))
+        }
         Kind::CiliumClusterwideNetworkPolicy => {
-            cilium::policy(node, kind.name(), None, settings, faults)
-                .map(Object::CiliumClusterwideNetworkPolicy)
+            let read = cilium::policy(node, kind.name(), None, settings, faults)?;
+            Object::CiliumClusterwideNetworkPolicy(audited(read, node, metadata, faults))
         }
+    };
+    Some(object)
+}
+
+/// The policy, marked when its annotation says that it is only to be reported.
+fn audited(policy: Policy, node: &Node<'_>, metadata: &Metadata, faults: &mut Faults) -> Policy {
+    Policy {
+        is_audited: metadata.is_audited(node, faults),
+        ..policy
     }
 }

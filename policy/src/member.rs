@@ -4,7 +4,7 @@ use crate::label::{CLUSTER_KEY, Label, LabelSource};
 use crate::{Cidr, Entity, Family, Identity, NamedPort, Peer, Peers};
 
 /// All that policy can know of one identity.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Member {
     /// Its number.
     pub(crate) identity: Identity,
@@ -23,6 +23,8 @@ pub(crate) enum Outside {
     Rest(Family),
     /// Those of a block that lie in no smaller block of any policy.
     Block(Cidr),
+    /// Another node that address blocks select.
+    Node(Cidr),
 }
 
 impl Outside {
@@ -30,12 +32,14 @@ impl Outside {
         match self {
             Self::Rest(family) => cidr.is_everything() && cidr.family() == family,
             Self::Block(block) => cidr.has(block),
+            // All addresses are the world, and a node is not in it.
+            Self::Node(block) => !cidr.is_everything() && cidr.has(block),
         }
     }
 }
 
 impl Member {
-    fn is(&self, reserved: &str) -> bool {
+    pub(crate) fn is(&self, reserved: &str) -> bool {
         self.labels
             .iter()
             .any(|label| label.source == LabelSource::Reserved && label.key == reserved)
@@ -65,6 +69,14 @@ impl Member {
 }
 
 impl Peers {
+    /// Whether everyone is meant, whoever comes.
+    pub(crate) fn are_everyone(&self) -> bool {
+        match self {
+            Self::Any => true,
+            Self::Of(peers) => peers.contains(&Peer::Entity(Entity::All)),
+        }
+    }
+
     /// Whether the member is meant.
     pub(crate) fn mean(&self, member: &Member, cluster_name: &str) -> bool {
         match self {
@@ -82,6 +94,8 @@ impl Peer {
                 outside.is_in(*cidr) && !except.iter().any(|hole| outside.is_in(*hole))
             }),
             Self::Entity(entity) => entity.means(member, cluster_name),
+            // Resolved before anybody asks.
+            Self::Group { .. } | Self::Service(_) | Self::Name(_) => false,
         }
     }
 }

@@ -1,190 +1,190 @@
-//! Assigns identities: who lives in the cluster and what lies outside it, one member for each.
+//! Who lives in the cluster and what lies outside it: one member for each identity, in a slot that
+//! stays its own while it is there.
 
 use crate::allocator::NumbersExhausted;
 use crate::label::{self, Label, LabelSource};
-use crate::member::{Member, Outside};
-use crate::tables::Addresses;
+use crate::member::Member;
+use crate::surroundings::{self, Surroundings};
+use crate::tables::{KnownIdentity, PodKey, PodPlace};
 use crate::{
-    Cidr, Document, DocumentError, Family, Identity, IdentityAllocator, NodeFacts, Object, Peer,
-    Peers, Pod, PortProtocol, Settings,
+    Cidr, Document, DocumentError, Entity, Identity, IdentityAllocator, Object, Operator, Peer,
+    Peers, Pod, PolicyIndex, PortProtocol, Requirement, Settings,
 };
 use hashbrown::HashMap;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::sync::Arc;
 
 /// Everyone that rules can be about.
+#[derive(Debug, Default)]
+pub(crate) struct Population {
+    members: Vec<Option<Member>>,
+    known: Vec<Option<Arc<KnownIdentity>>>,
+    free: Vec<u32>,
+    slots: HashMap<Identity, u32>,
+    /// By key and value of a label, who has it.
+    having: HashMap<String, HashMap<String, Vec<u32>>>,
+    /// By labels, the slot and how many pods have them.
+    sets: HashMap<Vec<String>, (u32, usize)>,
+    /// Label sets that may have lost their last pod.
+    idle: Vec<Vec<String>>,
+    pods: HashMap<PodKey, PodRecord>,
+    places: HashMap<PodKey, PodPlace>,
+    /// Pods and nodes.
+    addresses: HashMap<IpAddr, Identity>,
+    owners: HashMap<IpAddr, Arc<Document>>,
+    /// Members that are no pods and no blocks, and the addresses of nodes among them.
+    around: Vec<Identity>,
+    around_addresses: Vec<IpAddr>,
+    blocks: BTreeMap<Cidr, (Identity, bool)>,
+    /// Slots whose member came, went or changed since the last compile.
+    touched: Vec<u32>,
+}
+
 #[derive(Debug)]
-pub(crate) struct Population<'a> {
-    /// One for each identity; the place is the slot.
-    pub(crate) members: Vec<Member>,
-    /// Pods that are endpoints, with the slot of each.
-    pub(crate) pods: Vec<(&'a Pod, usize)>,
-    /// Who has which address.
-    pub(crate) addresses: Addresses,
-}
-
-/// Gives everyone in the documents an identity.
-///
-/// Fails when two pods, or a pod and a node, have the same address, when there are more label sets
-/// or address blocks than numbers, and when a block of the node's own settings is none.
-pub(crate) fn assign_identities<'a>(
-    documents: &'a [Document],
-    facts: &NodeFacts,
-    settings: &Settings,
-    identities: &mut IdentityAllocator,
-) -> Result<Population<'a>, Vec<DocumentError>> {
-    let mut members = reserved_members(facts, settings);
-    let mut addresses = node_addresses(facts, settings);
-    addresses.pod_blocks = pod_blocks(facts)?;
-    let labelled = labelled_pods(documents, settings);
-    check_addresses(&labelled, &addresses.exact)?;
-
-    let sets = labelled.iter().map(|pod| pod.key.clone()).collect();
-    identities
-        .keep_label_sets(&sets)
-        .map_err(|full| exhausted(full, "label sets of pods"))?;
-    let mut slots = HashMap::new();
-    let mut pods = Vec::new();
-    for LabelledPod {
-        document,
-        pod,
-        labels,
-        key,
-    } in labelled
-    {
-        let identity = identities.of_labels(&key).expect("it was just given");
-        let slot = *slots.entry(identity).or_insert_with(|| {
-            let named_ports = pod.named_ports.clone();
-            members.push(Member {
-                identity,
-                labels,
-                outside: None,
-                named_ports,
-            });
-            members.len() - 1
-        });
-        addresses
-            .exact
-            .extend(pod.addresses.iter().map(|address| (*address, identity)));
-        let _ = document;
-        pods.push((pod, slot));
-    }
-
-    let blocks = blocks(documents, facts, settings, &addresses.exact);
-    let wanted = blocks.keys().copied().collect();
-    identities
-        .keep_blocks(&wanted)
-        .map_err(|full| exhausted(full, "address blocks"))?;
-    let mut prefixes = Vec::new();
-    for (cidr, is_api_server) in blocks {
-        let identity = identities.of_block(cidr).expect("it was just given");
-        prefixes.push((cidr, identity));
-        members.push(block_member(identity, cidr, is_api_server, settings));
-    }
-    addresses.prefixes = crate::cidr::PrefixTable::new(&prefixes);
-    Ok(Population {
-        members,
-        pods,
-        addresses,
-    })
-}
-
-/// A pod that is an endpoint.
-struct LabelledPod<'a> {
-    document: &'a Document,
-    pod: &'a Pod,
-    labels: Vec<Label>,
-    /// The labels as text: what the identity is given to.
+struct PodRecord {
+    document: Arc<Document>,
     key: Vec<String>,
 }
 
-fn labelled_pods<'a>(documents: &'a [Document], settings: &Settings) -> Vec<LabelledPod<'a>> {
-    let namespaces: BTreeMap<&str, &BTreeMap<String, String>> = documents
-        .iter()
-        .filter_map(|document| match &document.object {
-            Object::Namespace(namespace) => Some((namespace.name.as_str(), &namespace.labels)),
-            _ => None,
-        })
-        .collect();
-    let none = BTreeMap::new();
-    documents
-        .iter()
-        .filter_map(|document| match &document.object {
-            Object::Pod(pod) if pod.is_endpoint() => Some((document, pod)),
-            _ => None,
-        })
-        .map(|(document, pod)| {
-            let namespace_labels = namespaces.get(pod.namespace.as_str()).copied();
-            let mut labels = label::pod_labels(
-                &pod.namespace,
-                namespace_labels.unwrap_or(&none),
-                &pod.labels,
-                pod.service_account.as_deref(),
-                pod.cluster.as_deref().unwrap_or(&settings.cluster_name),
-            );
-            labels.extend(named_ports_label(pod));
-            labels.sort();
-            let key = texts(&labels);
-            LabelledPod {
-                document,
-                pod,
-                labels,
-                key,
-            }
-        })
-        .collect()
-}
-
-/// Egress rules may name ports of their peers, so pods that name other ports need another
-/// identity.
-fn named_ports_label(pod: &Pod) -> Option<Label> {
-    let text: Vec<_> = pod
-        .named_ports
-        .iter()
-        .map(|port| {
-            format!(
-                "{}:{}/{}",
-                port.name,
-                port.port,
-                protocol_name(port.protocol)
-            )
-        })
-        .collect();
-    (!text.is_empty()).then(|| Label::new(LabelSource::Generated, "named-ports", &text.join(",")))
-}
-
-const fn protocol_name(protocol: PortProtocol) -> &'static str {
-    match protocol {
-        PortProtocol::Any => "ANY",
-        PortProtocol::Tcp => "TCP",
-        PortProtocol::Udp => "UDP",
-        PortProtocol::Sctp => "SCTP",
-        PortProtocol::Icmp => "ICMP",
-        PortProtocol::Icmpv6 => "ICMPv6",
+impl Population {
+    pub(crate) fn member(&self, slot: u32) -> Option<&Member> {
+        self.members.get(slot as usize)?.as_ref()
     }
-}
 
-/// The labels as text, sorted.
-pub(crate) fn texts(labels: &[Label]) -> Vec<String> {
-    let mut texts: Vec<_> = labels.iter().map(ToString::to_string).collect();
-    texts.sort();
-    texts
-}
+    /// Every member with its slot.
+    pub(crate) fn members(&self) -> impl Iterator<Item = (u32, &Member)> {
+        let slots = (0..).zip(&self.members);
+        slots.filter_map(|(slot, member)| Some((slot, member.as_ref()?)))
+    }
 
-fn check_addresses(
-    pods: &[LabelledPod<'_>],
-    nodes: &HashMap<IpAddr, Identity>,
-) -> Result<(), Vec<DocumentError>> {
-    let mut errors = Vec::new();
-    let mut owners: HashMap<IpAddr, &Document> = HashMap::new();
-    for LabelledPod { document, pod, .. } in pods {
+    pub(crate) fn known(&self) -> &[Option<Arc<KnownIdentity>>] {
+        &self.known
+    }
+
+    pub(crate) const fn places(&self) -> &HashMap<PodKey, PodPlace> {
+        &self.places
+    }
+
+    pub(crate) const fn addresses(&self) -> &HashMap<IpAddr, Identity> {
+        &self.addresses
+    }
+
+    /// The blocks that have an identity.
+    pub(crate) fn blocks(&self) -> Vec<(Cidr, Identity)> {
+        let blocks = self.blocks.iter();
+        blocks
+            .map(|(cidr, (identity, _))| (*cidr, *identity))
+            .collect()
+    }
+
+    /// Pods with their labels, for what selects pods beside policies.
+    pub(crate) fn pods(&self) -> impl Iterator<Item = (&Pod, &[Label])> {
+        self.pods.values().filter_map(|record| {
+            let Object::Pod(pod) = &record.document.object else {
+                return None;
+            };
+            let slot = self.sets.get(&record.key)?.0;
+            Some((pod, self.member(slot)?.labels.as_slice()))
+        })
+    }
+
+    /// What changed since it was last asked.
+    pub(crate) fn take_touched(&mut self) -> Vec<u32> {
+        let mut touched = std::mem::take(&mut self.touched);
+        touched.sort_unstable();
+        touched.dedup();
+        touched
+    }
+
+    /// A pod has gone, or is about to be put in anew.
+    pub(crate) fn remove_pod(&mut self, key: &PodKey) {
+        let Some(record) = self.pods.remove(key) else {
+            return;
+        };
+        self.places.remove(key);
+        if let Object::Pod(pod) = &record.document.object {
+            for address in &pod.addresses {
+                self.addresses.remove(address);
+                self.owners.remove(address);
+            }
+        }
+        let entry = self.sets.get_mut(&record.key);
+        let entry = entry.expect("a pod's labels are known");
+        entry.1 -= 1;
+        if entry.1 == 0 {
+            self.idle.push(record.key);
+        }
+    }
+
+    /// Takes out the label sets that no pod has any more. Not before all changes are made: a pod
+    /// that is only written anew keeps its identity.
+    pub(crate) fn settle(&mut self, identities: &mut IdentityAllocator) {
+        for key in std::mem::take(&mut self.idle) {
+            if let Some((slot, 0)) = self.sets.get(&key).copied() {
+                self.sets.remove(&key);
+                identities.take_back_label_set(&key);
+                self.take_out(slot);
+            }
+        }
+    }
+
+    /// Puts a pod in that is an endpoint.
+    ///
+    /// Fails when another one has one of its addresses, and when there are more label sets than
+    /// numbers; the population is then not to be used any more.
+    pub(crate) fn put_pod(
+        &mut self,
+        document: &Arc<Document>,
+        namespace_labels: Option<&BTreeMap<String, String>>,
+        settings: &Settings,
+        identities: &mut IdentityAllocator,
+    ) -> Result<(), Vec<DocumentError>> {
+        let Object::Pod(pod) = &document.object else {
+            return Ok(());
+        };
+        let errors = self.clashes(document, pod);
+        if !errors.is_empty() {
+            return Err(errors);
+        }
+        let labels = labels_of(pod, namespace_labels, settings);
+        let key = texts(&labels);
+        let slot = if let Some(entry) = self.sets.get_mut(&key) {
+            entry.1 += 1;
+            entry.0
+        } else {
+            let given = identities.give_label_set(&key);
+            let identity = given.map_err(|full| exhausted(full, "label sets of pods"))?;
+            let slot = self.put_in(Member {
+                identity,
+                labels,
+                outside: None,
+                named_ports: pod.named_ports.clone(),
+            });
+            self.sets.insert(key.clone(), (slot, 1));
+            slot
+        };
+        let identity = self.member(slot).expect("it was just put in").identity;
+        let pod_key = PodKey::new(&pod.namespace, &pod.name);
         for address in &pod.addresses {
-            let other = if nodes.contains_key(address) {
-                "a node".to_owned()
-            } else if let Some(other) = owners.insert(*address, document) {
-                format!("{}, {}", other.origin, place(other))
-            } else {
-                continue;
+            self.addresses.insert(*address, identity);
+            self.owners.insert(*address, Arc::clone(document));
+        }
+        let policy = PolicyIndex(slot);
+        self.places
+            .insert(pod_key.clone(), PodPlace { identity, policy });
+        let document = Arc::clone(document);
+        self.pods.insert(pod_key, PodRecord { document, key });
+        Ok(())
+    }
+
+    fn clashes(&self, document: &Document, pod: &Pod) -> Vec<DocumentError> {
+        let mut errors = Vec::new();
+        for address in &pod.addresses {
+            let other = match (self.owners.get(address), self.addresses.get(address)) {
+                (Some(other), _) => format!("{}, {}", other.origin, place(other)),
+                (None, Some(_)) => "a node".to_owned(),
+                (None, None) => continue,
             };
             errors.push(DocumentError {
                 file: document.origin.file.clone(),
@@ -194,12 +194,238 @@ fn check_addresses(
                 found: address.to_string(),
             });
         }
+        errors
     }
-    if errors.is_empty() {
-        Ok(())
-    } else {
-        Err(errors)
+
+    /// The members that are no pods: this node, the others, the world.
+    pub(crate) fn put_surroundings(
+        &mut self,
+        around: Surroundings,
+    ) -> Result<(), Vec<DocumentError>> {
+        for address in std::mem::take(&mut self.around_addresses) {
+            self.addresses.remove(&address);
+        }
+        let kept: Vec<_> = around
+            .members
+            .iter()
+            .map(|member| member.identity)
+            .collect();
+        for identity in std::mem::take(&mut self.around) {
+            if !kept.contains(&identity) {
+                let slot = self.slots[&identity];
+                self.take_out(slot);
+            }
+        }
+        for member in around.members {
+            match self.slots.get(&member.identity).copied() {
+                Some(slot) if self.member(slot) == Some(&member) => {}
+                Some(slot) => {
+                    self.take_out(slot);
+                    self.put_in(member);
+                }
+                None => drop(self.put_in(member)),
+            }
+        }
+        self.around = kept;
+        let mut errors = Vec::new();
+        for (address, identity) in around.addresses {
+            if let Some(owner) = self.owners.get(&address) {
+                errors.push(DocumentError {
+                    file: owner.origin.file.clone(),
+                    document: owner.origin.document,
+                    field: "status.podIPs".to_owned(),
+                    expected: "an address of its own (a node has this one)".to_owned(),
+                    found: address.to_string(),
+                });
+            }
+            self.addresses.insert(address, identity);
+            self.around_addresses.push(address);
+        }
+        if errors.is_empty() {
+            Ok(())
+        } else {
+            Err(errors)
+        }
     }
+
+    /// The blocks that need an identity, each with whether an API server is reached there.
+    ///
+    /// Says whether anything changed. Fails when there are more than numbers.
+    pub(crate) fn put_blocks(
+        &mut self,
+        wanted: &BTreeMap<Cidr, bool>,
+        settings: &Settings,
+        identities: &mut IdentityAllocator,
+    ) -> Result<bool, Vec<DocumentError>> {
+        let is_same = self.blocks.len() == wanted.len()
+            && self
+                .blocks
+                .iter()
+                .zip(wanted)
+                .all(|((old, entry), (new, is_api))| old == new && entry.1 == *is_api);
+        if is_same && !wanted.is_empty() {
+            return Ok(false);
+        }
+        identities
+            .keep_blocks(&wanted.keys().copied().collect())
+            .map_err(|full| exhausted(full, "address blocks"))?;
+        let gone: Vec<_> = self
+            .blocks
+            .extract_if(.., |cidr, entry| wanted.get(cidr) != Some(&entry.1))
+            .collect();
+        for (_, (identity, _)) in gone {
+            let slot = self.slots[&identity];
+            self.take_out(slot);
+        }
+        for (cidr, is_api_server) in wanted {
+            if !self.blocks.contains_key(cidr) {
+                let identity = identities.of_block(*cidr).expect("it was just given");
+                self.put_in(surroundings::block(
+                    identity,
+                    *cidr,
+                    *is_api_server,
+                    settings,
+                ));
+                self.blocks.insert(*cidr, (identity, *is_api_server));
+            }
+        }
+        Ok(true)
+    }
+
+    /// Slots that the peers may mean; all others they do not.
+    pub(crate) fn candidates(&self, peers: &Peers) -> Vec<u32> {
+        let everyone = || self.members().map(|(slot, _)| slot).collect();
+        let Peers::Of(peers) = peers else {
+            return everyone();
+        };
+        let mut slots = Vec::new();
+        for peer in peers {
+            match peer {
+                Peer::Entity(Entity::None)
+                | Peer::Group { .. }
+                | Peer::Service(_)
+                | Peer::Name(_) => {}
+                Peer::Entity(_) => return everyone(),
+                Peer::Labels(selector) => {
+                    let found = selector
+                        .requirements
+                        .iter()
+                        .filter_map(|one| self.meeting(one));
+                    match found.min_by_key(Vec::len) {
+                        Some(fewest) => slots.extend(fewest),
+                        None => return everyone(),
+                    }
+                }
+                Peer::Block { cidr, .. } => {
+                    let within = self.blocks.range(*cidr..=cidr.last());
+                    slots.extend(within.map(|(_, (identity, _))| self.slots[identity]));
+                    slots.extend(self.around.iter().map(|identity| self.slots[identity]));
+                }
+            }
+        }
+        slots.sort_unstable();
+        slots.dedup();
+        slots
+    }
+
+    /// Who may meet a requirement; None when that cannot be told from one label.
+    fn meeting(&self, requirement: &Requirement) -> Option<Vec<u32>> {
+        let Operator::In(values) = &requirement.operator else {
+            return None;
+        };
+        let by_value = self.having.get(&requirement.key);
+        let lists = values.iter().filter_map(|value| by_value?.get(value));
+        Some(lists.flatten().copied().collect())
+    }
+
+    fn put_in(&mut self, member: Member) -> u32 {
+        let known = KnownIdentity {
+            identity: member.identity,
+            labels: texts(&member.labels),
+            named_ports: member.named_ports.clone(),
+        };
+        let slot = self.free.pop().unwrap_or_else(|| {
+            self.members.push(None);
+            self.known.push(None);
+            u32::try_from(self.members.len() - 1).expect("identities are bounded far below")
+        });
+        for label in &member.labels {
+            let by_value = self.having.entry_ref(label.key.as_str()).or_default();
+            by_value
+                .entry_ref(label.value.as_str())
+                .or_default()
+                .push(slot);
+        }
+        self.slots.insert(member.identity, slot);
+        self.known[slot as usize] = Some(Arc::new(known));
+        self.members[slot as usize] = Some(member);
+        self.touched.push(slot);
+        slot
+    }
+
+    fn take_out(&mut self, slot: u32) {
+        let member = self.members[slot as usize]
+            .take()
+            .expect("a member is there once");
+        self.known[slot as usize] = None;
+        self.slots.remove(&member.identity);
+        for label in &member.labels {
+            if let Some(by_value) = self.having.get_mut(&label.key)
+                && let Some(list) = by_value.get_mut(&label.value)
+            {
+                list.retain(|other| *other != slot);
+                if list.is_empty() {
+                    by_value.remove(&label.value);
+                }
+                if by_value.is_empty() {
+                    self.having.remove(&label.key);
+                }
+            }
+        }
+        self.free.push(slot);
+        self.touched.push(slot);
+    }
+}
+
+/// The labels of a pod as policy sees it, sorted.
+pub(crate) fn labels_of(
+    pod: &Pod,
+    namespace_labels: Option<&BTreeMap<String, String>>,
+    settings: &Settings,
+) -> Vec<Label> {
+    let none = BTreeMap::new();
+    let mut labels = label::pod_labels(
+        &pod.namespace,
+        namespace_labels.unwrap_or(&none),
+        &pod.labels,
+        pod.service_account.as_deref(),
+        pod.cluster.as_deref().unwrap_or(&settings.cluster_name),
+    );
+    labels.extend(named_ports_label(pod));
+    labels.sort();
+    labels
+}
+
+/// Egress rules may name ports of their peers, so pods that name other ports need another
+/// identity.
+fn named_ports_label(pod: &Pod) -> Option<Label> {
+    let ports = pod.named_ports.iter().map(|port| {
+        let protocol = match port.protocol {
+            PortProtocol::Udp => "UDP",
+            PortProtocol::Sctp => "SCTP",
+            _ => "TCP",
+        };
+        format!("{}:{}/{protocol}", port.name, port.port)
+    });
+    let text: Vec<_> = ports.collect();
+    (!text.is_empty()).then(|| Label::new(LabelSource::Generated, "named-ports", &text.join(",")))
+}
+
+/// The labels as text, sorted.
+pub(crate) fn texts(labels: &[Label]) -> Vec<String> {
+    let mut texts: Vec<_> = labels.iter().map(ToString::to_string).collect();
+    texts.sort();
+    texts
 }
 
 /// Where a document stands, for another one's error.
@@ -210,191 +436,12 @@ pub(crate) fn place(document: &Document) -> String {
     )
 }
 
-fn exhausted(_: NumbersExhausted, what: &str) -> Vec<DocumentError> {
+pub(crate) fn exhausted(_: NumbersExhausted, what: &str) -> Vec<DocumentError> {
     vec![DocumentError {
         file: "all files".to_owned(),
         document: 0,
         field: String::new(),
-        expected: format!(
-            "at most as many different {what} as there are identities (65280, 65536)"
-        ),
+        expected: format!("no more different {what} than there are identities"),
         found: "more".to_owned(),
     }]
-}
-
-fn reserved(identity: Identity, keys: &[&str], outside: Option<Outside>) -> Member {
-    let mut labels: Vec<_> = keys
-        .iter()
-        .map(|key| Label::new(LabelSource::Reserved, key, ""))
-        .collect();
-    labels.sort();
-    Member {
-        identity,
-        labels,
-        outside,
-        named_ports: Vec::new(),
-    }
-}
-
-/// The members that every cluster has.
-fn reserved_members(facts: &NodeFacts, settings: &Settings) -> Vec<Member> {
-    let is_api_server_here = facts
-        .node_addresses
-        .iter()
-        .any(|address| facts.api_server_addresses.contains(address));
-    let host: &[&str] = if is_api_server_here {
-        &["host", "kube-apiserver"]
-    } else {
-        &["host"]
-    };
-    let mut members = vec![
-        reserved(Identity::HOST, host, None),
-        reserved(Identity::UNMANAGED, &["unmanaged"], None),
-        reserved(Identity::HEALTH, &["health"], None),
-        reserved(Identity::INIT, &["init"], None),
-        reserved(Identity::REMOTE_NODE, &["remote-node"], None),
-        reserved(
-            Identity::KUBE_APISERVER,
-            &["kube-apiserver", "remote-node"],
-            None,
-        ),
-        reserved(Identity::INGRESS, &["ingress"], None),
-    ];
-    let rest = |family| Some(Outside::Rest(family));
-    if settings.ipv6 {
-        members.push(reserved(
-            Identity::WORLD_IPV4,
-            &["world-ipv4"],
-            rest(Family::V4),
-        ));
-        members.push(reserved(
-            Identity::WORLD_IPV6,
-            &["world-ipv6"],
-            rest(Family::V6),
-        ));
-    } else {
-        members.push(reserved(Identity::WORLD, &["world"], rest(Family::V4)));
-    }
-    members
-}
-
-fn block_member(
-    identity: Identity,
-    cidr: Cidr,
-    is_api_server: bool,
-    settings: &Settings,
-) -> Member {
-    let world = match (settings.ipv6, cidr.family()) {
-        (false, _) => "world",
-        (true, Family::V4) => "world-ipv4",
-        (true, Family::V6) => "world-ipv6",
-    };
-    let keys: &[&str] = if is_api_server {
-        &[world, "kube-apiserver"]
-    } else {
-        &[world]
-    };
-    let mut member = reserved(identity, keys, Some(Outside::Block(cidr)));
-    member
-        .labels
-        .push(Label::new(LabelSource::Cidr, &cidr.to_string(), ""));
-    member.labels.sort();
-    member
-}
-
-fn node_addresses(facts: &NodeFacts, settings: &Settings) -> Addresses {
-    let mut exact = HashMap::new();
-    for address in &facts.remote_node_addresses {
-        let identity = if facts.api_server_addresses.contains(address) {
-            Identity::KUBE_APISERVER
-        } else {
-            Identity::REMOTE_NODE
-        };
-        exact.insert(*address, identity);
-    }
-    exact.extend(
-        facts
-            .node_addresses
-            .iter()
-            .map(|address| (*address, Identity::HOST)),
-    );
-    let (world_v4, world_v6) = if settings.ipv6 {
-        (Identity::WORLD_IPV4, Identity::WORLD_IPV6)
-    } else {
-        // Without IPv6 in the cluster nobody can say who an IPv6 address is.
-        (Identity::WORLD, Identity::UNKNOWN)
-    };
-    Addresses {
-        exact,
-        world_v4,
-        world_v6,
-        ..Addresses::default()
-    }
-}
-
-/// Where pods live. A block that is none must not be passed over: pods that nobody knows would
-/// count as the world.
-fn pod_blocks(facts: &NodeFacts) -> Result<Vec<Cidr>, Vec<DocumentError>> {
-    let block = |(address, length): &(IpAddr, u8)| {
-        Cidr::new(*address, *length).ok_or_else(|| {
-            vec![DocumentError {
-                file: "the node's settings".to_owned(),
-                document: 0,
-                field: "pod CIDRs".to_owned(),
-                expected: format!("a mask of at most {} bits", Family::of(*address).bits()),
-                found: format!("{address}/{length}"),
-            }]
-        })
-    };
-    facts.pod_cidrs.iter().map(block).collect()
-}
-
-/// The blocks that need an identity: those that policies speak of, and API servers outside the
-/// cluster (true). [policy-semantics §2.2]
-fn blocks(
-    documents: &[Document],
-    facts: &NodeFacts,
-    settings: &Settings,
-    inside: &HashMap<IpAddr, Identity>,
-) -> BTreeMap<Cidr, bool> {
-    let is_wanted =
-        |cidr: &Cidr| !cidr.is_everything() && (settings.ipv6 || cidr.family() == Family::V4);
-    let mut named = BTreeSet::new();
-    for policy in documents
-        .iter()
-        .filter_map(|document| document.object.policy())
-    {
-        for rule in &policy.rules {
-            for half in rule.ingress.iter().chain(&rule.egress) {
-                half.items
-                    .iter()
-                    .for_each(|item| collect_blocks(&item.peers, &mut named));
-            }
-        }
-    }
-    let mut blocks: BTreeMap<_, _> = named
-        .into_iter()
-        .filter(is_wanted)
-        .map(|cidr| (cidr, false))
-        .collect();
-    let outside = facts
-        .api_server_addresses
-        .iter()
-        .filter(|address| !inside.contains_key(*address));
-    blocks.extend(
-        outside
-            .map(|address| (Cidr::host(*address), true))
-            .filter(|(c, _)| is_wanted(c)),
-    );
-    blocks
-}
-
-fn collect_blocks(peers: &Peers, blocks: &mut BTreeSet<Cidr>) {
-    let Peers::Of(peers) = peers else { return };
-    for peer in peers {
-        if let Peer::Block { cidr, except } = peer {
-            blocks.insert(*cidr);
-            blocks.extend(except);
-        }
-    }
 }

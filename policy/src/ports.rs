@@ -1,24 +1,42 @@
 //! What the rules that match a peer say of each port: sorted ranges that do not overlap.
 
-use crate::{Decision, PortProtocol, Protocol, RuleId, Verdict};
-use std::collections::BTreeMap;
+use crate::{
+    Action, Authentication, Decision, NamedPort, Order, PortMatch, PortProtocol, Ports, Proof,
+    Protocol, Proxy, RuleId, Traffic, Verdict,
+};
+use std::collections::{BTreeMap, BTreeSet};
 
 /// What one rule that matches the peer says.
 #[derive(Debug, Clone)]
 pub(crate) struct Entry {
     /// The rule.
     pub(crate) rule: RuleId,
-    /// Whether it forbids.
-    pub(crate) is_deny: bool,
+    pub(crate) order: Order,
+    pub(crate) action: Action,
+    pub(crate) authentication: Option<Authentication>,
+    /// Whether it speaks of some peers, not of all.
+    pub(crate) is_specific: bool,
     /// Its traffic, names resolved; None is everything.
-    pub(crate) ranges: Option<Vec<(PortProtocol, u16, u16)>>,
+    pub(crate) spans: Option<Vec<Span>>,
+}
+
+/// Ports of one protocol that a rule speaks of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Span {
+    pub(crate) protocol: PortProtocol,
+    pub(crate) first: u16,
+    pub(crate) last: u16,
+    /// Who takes the traffic, and with what precedence.
+    pub(crate) proxy: Option<(Proxy, u8)>,
+    /// Whether another rule wants something else of the same traffic.
+    pub(crate) is_contradicted: bool,
 }
 
 /// What a set of rules says of each protocol and port.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
 pub(crate) struct Class {
     /// All ranges, by protocol, sorted.
-    ranges: Vec<Range>,
+    ranges: Box<[Range]>,
     /// Where the ranges of each protocol end, in the order of `place`.
     ends: [u32; PROTOCOLS],
 }
@@ -56,20 +74,35 @@ impl PortProtocol {
             Self::Icmpv6 => place == 4,
         }
     }
+
+    /// Whether it means this protocol.
+    pub(crate) const fn is_meant_by(self, protocol: Protocol) -> bool {
+        self.is_at(place(protocol))
+    }
+
+    /// Whether some protocol is meant by both.
+    pub(crate) fn overlaps(self, other: Self) -> bool {
+        (0..PROTOCOLS).any(|place| self.is_at(place) && other.is_at(place))
+    }
 }
 
 impl Class {
     /// Compiles the entries, which come in document order.
     pub(crate) fn new(entries: &[Entry]) -> Self {
-        let mut class = Self::default();
-        for place in 0..PROTOCOLS {
-            sweep(entries, place, &mut class.ranges);
-            class.ends[place] = u32::try_from(class.ranges.len()).expect("documents are bounded");
+        let mut ranges = Vec::new();
+        let mut ends = [0; PROTOCOLS];
+        for (place, end) in ends.iter_mut().enumerate() {
+            sweep(entries, place, &mut ranges);
+            *end = u32::try_from(ranges.len()).expect("documents are bounded");
         }
-        class
+        Self {
+            ranges: ranges.into(),
+            ends,
+        }
     }
 
-    /// What the rules say; None when none of them matches.
+    /// What the rules say; None when none of them decides.
+    #[inline]
     pub(crate) fn find(&self, protocol: Protocol, port: u16) -> Option<Verdict> {
         let place = place(protocol);
         let start = if place == 0 {
@@ -82,59 +115,177 @@ impl Class {
         let range = ranges[..after].last()?;
         (port <= range.last).then_some(range.verdict)
     }
+
+    /// Bytes it takes beyond itself.
+    pub(crate) fn heap_bytes(&self) -> usize {
+        std::mem::size_of_val(&*self.ranges)
+    }
 }
 
-/// Whether it allows, and where it was written: the least one that holds decides, so a deny comes
-/// before an allow, and of several the first in document order.
-type Rank = (bool, RuleId);
+/// The spans of traffic, names resolved; None is everything. A name that the destination does not
+/// have means nothing.
+pub(crate) fn spans(traffic: &Traffic, names: &[NamedPort]) -> Option<Vec<Span>> {
+    match traffic {
+        Traffic::All => None,
+        Traffic::Of(ports) => Some(ports.iter().flat_map(|port| resolve(port, names)).collect()),
+    }
+}
+
+/// The spans of one description of traffic.
+pub(crate) fn resolve<'a>(
+    port: &'a PortMatch,
+    names: &'a [NamedPort],
+) -> impl Iterator<Item = Span> + 'a {
+    let proxy = port
+        .inspection
+        .as_ref()
+        .map(|one| (one.proxy(), one.precedence()));
+    let span = move |protocol, first, last| Span {
+        protocol,
+        first,
+        last,
+        proxy,
+        is_contradicted: false,
+    };
+    let (range, name) = match &port.ports {
+        Ports::Range(first, last) => (Some(span(port.protocol, *first, *last)), None),
+        Ports::Named(name) => (None, Some(name)),
+    };
+    let is_meant = move |named: &&NamedPort| {
+        Some(&named.name) == name
+            && (port.protocol == PortProtocol::Any || port.protocol == named.protocol)
+    };
+    let named = names
+        .iter()
+        .filter(is_meant)
+        .map(move |named| span(named.protocol, named.port, named.port));
+    range.into_iter().chain(named)
+}
+
+/// A rule that holds at a port: the least one decides. Inside one order a deny comes first, then
+/// proxies by precedence, then plain allows, then those that pass on; of equals the first in
+/// document order. [policy-semantics §0, §7]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Rank {
+    order: Order,
+    class: u8,
+    /// Place in the entries.
+    entry: u32,
+    /// Place in the spans of the entry.
+    span: u32,
+}
+
+const DENY: u8 = 0;
+const PLAIN: u8 = 250;
+const PASS: u8 = 251;
+
+fn class(action: Action, span: Option<&Span>) -> u8 {
+    match (action, span.and_then(|span| span.proxy)) {
+        (Action::Deny, _) => DENY,
+        (Action::Pass, _) => PASS,
+        (Action::Allow, Some((_, precedence))) => precedence.clamp(1, PLAIN - 1),
+        (Action::Allow, None) => PLAIN,
+    }
+}
 
 /// Walks the ports of one protocol from low to high, with the rules that hold at each.
 fn sweep(entries: &[Entry], place: usize, ranges: &mut Vec<Range>) {
-    // By port: how many ranges of an entry begin (+1) or have ended (-1) there.
-    let mut changes: BTreeMap<u32, Vec<(Rank, i32)>> = BTreeMap::new();
-    let mut mark = |entry: &Entry, first: u16, last: u16| {
-        let rank = (!entry.is_deny, entry.rule);
-        changes.entry(u32::from(first)).or_default().push((rank, 1));
-        changes
-            .entry(u32::from(last) + 1)
-            .or_default()
-            .push((rank, -1));
-    };
-    for entry in entries {
-        match &entry.ranges {
-            None => mark(entry, 0, u16::MAX),
-            Some(list) => {
-                for (protocol, first, last) in list {
-                    if protocol.is_at(place) {
-                        mark(entry, *first, *last);
+    // By port: which rules begin or have ended there.
+    let mut changes: BTreeMap<u32, Vec<(Rank, bool)>> = BTreeMap::new();
+    for (number, entry) in (0..).zip(entries) {
+        let mut mark = |number_of_span, span: Option<&Span>, first: u16, last: u16| {
+            let rank = Rank {
+                order: entry.order,
+                class: class(entry.action, span),
+                entry: number,
+                span: number_of_span,
+            };
+            changes
+                .entry(u32::from(first))
+                .or_default()
+                .push((rank, true));
+            let behind = u32::from(last) + 1;
+            changes.entry(behind).or_default().push((rank, false));
+        };
+        match &entry.spans {
+            None => mark(0, None, 0, u16::MAX),
+            Some(spans) => {
+                for (number, span) in (0..).zip(spans) {
+                    if span.protocol.is_at(place) {
+                        mark(number, Some(span), span.first, span.last);
                     }
                 }
             }
         }
     }
     let first_new = ranges.len();
-    let mut holding: BTreeMap<Rank, i32> = BTreeMap::new();
+    let mut holding = BTreeSet::new();
     let mut points = changes.into_iter().peekable();
     while let Some((first, changes)) = points.next() {
-        for (rank, change) in changes {
-            let count = holding.entry(rank).or_default();
-            *count += change;
-            if *count == 0 {
+        for (rank, begins) in changes {
+            if begins {
+                holding.insert(rank);
+            } else {
                 holding.remove(&rank);
             }
         }
-        let (Some((rank, _)), Some((next, _))) = (holding.first_key_value(), points.peek()) else {
-            continue;
+        if let (Some(verdict), Some((next, _))) = (decide(&holding, entries), points.peek()) {
+            push(ranges, first_new, bound(first), bound(next - 1), verdict);
+        }
+    }
+}
+
+/// What the rules that hold say together; None when all of them pass it on.
+fn decide(holding: &BTreeSet<Rank>, entries: &[Entry]) -> Option<Verdict> {
+    let mut rest = holding.iter().peekable();
+    loop {
+        let first = **rest.peek()?;
+        let entry = &entries[first.entry as usize];
+        let decision = match entry.action {
+            Action::Pass => {
+                let is_past = |rank: &&Rank| rank.order.tier > first.order.tier;
+                while rest.next_if(|rank| !is_past(rank)).is_some() {}
+                continue;
+            }
+            Action::Deny => Decision::DenyRule,
+            Action::Allow => allow(first, rest, entries),
         };
-        let verdict = Verdict {
-            decision: if rank.0 {
-                Decision::Allow
-            } else {
-                Decision::DenyRule
-            },
-            rule: Some(rank.1),
-        };
-        push(ranges, first_new, bound(first), bound(next - 1), verdict);
+        return Some(Verdict {
+            decision,
+            rule: Some(entry.rule),
+        });
+    }
+}
+
+/// What the allows say that come with the first one. The narrowest that speaks of authentication
+/// is heard: fewest ports first, then some peers before all. [policy-semantics §8.4]
+fn allow<'a>(first: Rank, rest: impl Iterator<Item = &'a Rank>, entries: &[Entry]) -> Decision {
+    let span_of = |rank: &Rank| {
+        let spans = entries[rank.entry as usize].spans.as_ref();
+        spans.map(|spans| spans[rank.span as usize])
+    };
+    let mut heard: Option<(u32, bool, std::cmp::Reverse<Authentication>)> = None;
+    for rank in rest.take_while(|rank| (rank.order, rank.class) == (first.order, first.class)) {
+        let span = span_of(rank);
+        if span.is_some_and(|span| span.is_contradicted) {
+            return Decision::Conflict;
+        }
+        let entry = &entries[rank.entry as usize];
+        if let Some(authentication) = entry.authentication {
+            let width = span.map_or(u32::MAX, |span| u32::from(span.last - span.first));
+            let says = (width, !entry.is_specific, std::cmp::Reverse(authentication));
+            heard = Some(heard.map_or(says, |other| other.min(says)));
+        }
+    }
+    let proof = match heard.map(|heard| heard.2.0) {
+        None | Some(Authentication::Disabled) => None,
+        Some(Authentication::Required) => Some(Proof::Mutual),
+        Some(Authentication::AlwaysFails) => Some(Proof::Impossible),
+    };
+    match (span_of(&first).and_then(|span| span.proxy), proof) {
+        (Some((proxy, _)), proof) => Decision::Redirect(proxy, proof),
+        (None, Some(proof)) => Decision::Authenticate(proof),
+        (None, None) => Decision::Allow,
     }
 }
 
@@ -163,25 +314,33 @@ fn push(ranges: &mut Vec<Range>, first_new: usize, first: u16, last: u16, verdic
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::Tier;
 
-    fn entry(rule: u32, is_deny: bool, ranges: Option<&[(PortProtocol, u16, u16)]>) -> Entry {
-        Entry {
-            rule: RuleId(rule),
-            is_deny,
-            ranges: ranges.map(<[_]>::to_vec),
+    fn span(protocol: PortProtocol, first: u16, last: u16) -> Span {
+        Span {
+            protocol,
+            first,
+            last,
+            proxy: None,
+            is_contradicted: false,
         }
     }
 
-    fn allowed(rule: u32) -> Option<Verdict> {
-        Some(Verdict {
-            decision: Decision::Allow,
-            rule: Some(RuleId(rule)),
-        })
+    fn entry(rule: u32, action: Action, spans: Option<&[(PortProtocol, u16, u16)]>) -> Entry {
+        let spans = spans.map(|spans| spans.iter().map(|(p, a, b)| span(*p, *a, *b)).collect());
+        Entry {
+            rule: RuleId(rule),
+            order: Order::default(),
+            action,
+            authentication: None,
+            is_specific: true,
+            spans,
+        }
     }
 
-    fn denied(rule: u32) -> Option<Verdict> {
+    fn says(decision: Decision, rule: u32) -> Option<Verdict> {
         Some(Verdict {
-            decision: Decision::DenyRule,
+            decision,
             rule: Some(RuleId(rule)),
         })
     }
@@ -189,51 +348,47 @@ mod tests {
     #[test]
     fn a_denied_range_is_a_hole_in_an_allowed_one() {
         let class = Class::new(&[
-            entry(0, false, None),
-            entry(1, true, Some(&[(PortProtocol::Any, 8000, 9000)])),
+            entry(0, Action::Allow, None),
+            entry(1, Action::Deny, Some(&[(PortProtocol::Any, 8000, 9000)])),
         ]);
-        assert_eq!(class.find(Protocol::Tcp, 7999), allowed(0));
-        assert_eq!(class.find(Protocol::Udp, 8000), denied(1));
-        assert_eq!(class.find(Protocol::Sctp, 9000), denied(1));
-        assert_eq!(class.find(Protocol::Tcp, 9001), allowed(0));
-        assert_eq!(class.find(Protocol::Icmp, 8), allowed(0));
-        assert_eq!(class.find(Protocol::Other(47), 0), allowed(0));
+        let (allowed, denied) = (says(Decision::Allow, 0), says(Decision::DenyRule, 1));
+        assert_eq!(class.find(Protocol::Tcp, 7999), allowed);
+        assert_eq!(class.find(Protocol::Udp, 8000), denied);
+        assert_eq!(class.find(Protocol::Sctp, 9000), denied);
+        assert_eq!(class.find(Protocol::Tcp, 9001), allowed);
+        assert_eq!(class.find(Protocol::Icmp, 8), allowed);
+        assert_eq!(class.find(Protocol::Other(47), 0), allowed);
     }
 
     #[test]
     fn the_first_rule_in_document_order_is_named() {
         let class = Class::new(&[
-            entry(3, false, Some(&[(PortProtocol::Tcp, 80, 80)])),
-            entry(5, false, Some(&[(PortProtocol::Tcp, 1, 100)])),
+            entry(3, Action::Allow, Some(&[(PortProtocol::Tcp, 80, 80)])),
+            entry(5, Action::Allow, Some(&[(PortProtocol::Tcp, 1, 100)])),
         ]);
-        assert_eq!(class.find(Protocol::Tcp, 79), allowed(5));
-        assert_eq!(class.find(Protocol::Tcp, 80), allowed(3));
-        assert_eq!(class.find(Protocol::Tcp, 81), allowed(5));
+        assert_eq!(class.find(Protocol::Tcp, 79), says(Decision::Allow, 5));
+        assert_eq!(class.find(Protocol::Tcp, 80), says(Decision::Allow, 3));
+        assert_eq!(class.find(Protocol::Tcp, 81), says(Decision::Allow, 5));
         assert_eq!(class.find(Protocol::Tcp, 101), None);
         assert_eq!(class.find(Protocol::Udp, 80), None);
     }
 
     #[test]
-    fn the_first_and_the_last_port_belong_to_a_range() {
-        let class = Class::new(&[entry(0, false, Some(&[(PortProtocol::Udp, 0, u16::MAX)]))]);
-        assert_eq!(class.find(Protocol::Udp, 0), allowed(0));
-        assert_eq!(class.find(Protocol::Udp, u16::MAX), allowed(0));
-        assert_eq!(class.find(Protocol::Tcp, 0), None);
-    }
-
-    #[test]
-    fn ranges_of_one_rule_may_overlap() {
-        let class = Class::new(&[entry(
-            0,
-            false,
-            Some(&[(PortProtocol::Tcp, 10, 20), (PortProtocol::Any, 15, 30)]),
-        )]);
-        assert_eq!(class.find(Protocol::Tcp, 21), allowed(0));
-        assert_eq!(class.find(Protocol::Udp, 14), None);
-        assert_eq!(
-            class.ranges.len(),
-            3,
-            "one range for each of TCP, UDP and SCTP"
-        );
+    fn a_pass_skips_the_rest_of_its_tier() {
+        let at = |rule, action, tier, priority| Entry {
+            order: Order { tier, priority },
+            ..entry(rule, action, None)
+        };
+        let class = Class::new(&[
+            at(0, Action::Pass, Tier::Admin, 1),
+            at(1, Action::Deny, Tier::Admin, 2),
+            at(2, Action::Allow, Tier::Normal, 0),
+        ]);
+        assert_eq!(class.find(Protocol::Tcp, 1), says(Decision::Allow, 2));
+        let class = Class::new(&[
+            at(0, Action::Pass, Tier::Admin, 1),
+            at(1, Action::Allow, Tier::Admin, 1),
+        ]);
+        assert_eq!(class.find(Protocol::Tcp, 1), says(Decision::Allow, 1));
     }
 }

@@ -3,9 +3,10 @@
 
 use crate::label::pod_labels;
 use crate::{
-    AllowLocalhost, Cidr, Decision, Direction, Document, EnforcementMode, Entity, Family, Item,
-    KeySource, NodeFacts, Object, Operator, Peer, Peers, Pod, PortMatch, PortProtocol, Ports,
-    Protocol, Requirement, RuleId, Selector, Settings, Traffic, Verdict,
+    Action, AllowLocalhost, Authentication, Cidr, Decision, Direction, Document, DocumentOrigin,
+    EnforcementMode, Entity, Family, Groups, Half, Item, KeySource, KnownNames, NodeFacts, Object,
+    Operator, Order, Peer, Peers, Pod, PortMatch, PortProtocol, Ports, Proof, Protocol,
+    Requirement, Section, Selector, Settings, Tier, Traffic,
 };
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -15,6 +16,7 @@ pub(crate) struct World<'a> {
     pub(crate) documents: &'a [Document],
     pub(crate) facts: &'a NodeFacts,
     pub(crate) settings: &'a Settings,
+    pub(crate) names: &'a KnownNames,
 }
 
 /// Who has an address.
@@ -26,6 +28,26 @@ enum Who<'a> {
     Nobody,
 }
 
+/// Where a rule was written.
+pub(crate) type Place = (DocumentOrigin, Option<usize>, Section, usize);
+
+/// A rule that matches, with what of its traffic does.
+struct Hit<'a> {
+    place: Place,
+    item: &'a Item,
+    matched: Vec<Option<&'a PortMatch>>,
+}
+
+impl Hit<'_> {
+    /// The best precedence of a proxy; None when nothing is looked at on some of its traffic only.
+    fn precedence(&self) -> Option<u8> {
+        let inspections = self.matched.iter().flatten();
+        inspections
+            .filter_map(|one| Some(one.inspection.as_ref()?.precedence()))
+            .min()
+    }
+}
+
 impl World<'_> {
     /// What the rules say of traffic between the pod and whoever has the address.
     pub(crate) fn read_rules(
@@ -35,64 +57,80 @@ impl World<'_> {
         peer: IpAddr,
         protocol: Protocol,
         port: u16,
-    ) -> Verdict {
+    ) -> (Decision, Option<Place>) {
         let who = self.who(peer);
-        let say = |decision, rule| Verdict { decision, rule };
         if matches!(who, Who::Nobody) {
-            return say(Decision::DenyDefault, None);
+            return (Decision::DenyDefault, None);
         }
         if self.settings.enforcement_mode == EnforcementMode::Never {
-            return say(Decision::AllowUnpoliced, None);
+            return (Decision::AllowUnpoliced, None);
         }
-        let subject_labels = self.labels(&Who::Pod(subject), peer);
-        let (mut next_id, mut selected, mut default_deny) = (0, false, false);
-        let (mut first_deny, mut first_allow) = (None, None);
-        for policy in self
-            .documents
-            .iter()
-            .filter_map(|document| document.object.policy())
-        {
-            for rule in &policy.rules {
-                for half in [Direction::Ingress, Direction::Egress] {
-                    let Some(section) = rule.half(half) else {
-                        continue;
-                    };
-                    let is_about = half == direction && selects(&rule.subject, &subject_labels);
-                    selected |= is_about;
-                    default_deny |= is_about && section.default_deny;
-                    for item in &section.items {
-                        let id = RuleId(next_id);
-                        next_id += 1;
-                        let is_hit = is_about
-                            && self.means(item, &who, peer)
-                            && carries(item, direction, subject, &who, protocol, port);
-                        if is_hit && item.section.is_deny() {
-                            first_deny = first_deny.or(Some(id));
-                        } else if is_hit {
-                            first_allow = first_allow.or(Some(id));
-                        }
-                    }
+        let rules = self.selecting(subject, direction);
+        let has_rules = !rules.is_empty();
+        let default_deny = rules.iter().any(|(_, _, half)| half.default_deny);
+        let mut hits: Vec<Hit<'_>> = Vec::new();
+        let mut items: Vec<&Item> = Vec::new();
+        for (origin, spec, half) in rules {
+            for item in &half.items {
+                if default_deny && item.order.tier == Tier::Baseline {
+                    continue;
+                }
+                items.push(item);
+                let matched = carried(item, direction, subject, &who, protocol, port);
+                if !matched.is_empty() && self.means(item, &who, peer) {
+                    let place = (origin.clone(), spec, item.section, item.index);
+                    hits.push(Hit {
+                        place,
+                        item,
+                        matched,
+                    });
                 }
             }
         }
+        if let Some(said) = first_said(&hits, &items, protocol, port) {
+            return said;
+        }
         let always = self.settings.enforcement_mode == EnforcementMode::Always;
-        if first_deny.is_some() {
-            say(Decision::DenyRule, first_deny)
-        } else if first_allow.is_some() {
-            say(Decision::Allow, first_allow)
-        } else if !selected && !always {
-            say(Decision::AllowUnpoliced, None)
-        } else if selected && !default_deny && !always {
-            say(Decision::AllowDefault, None)
-        } else if selected
+        let is_excepted = has_rules
             && direction == Direction::Ingress
             && matches!(who, Who::Host)
-            && self.settings.allow_localhost == AllowLocalhost::Always
-        {
-            say(Decision::AllowLocalHost, None)
+            && self.settings.allow_localhost == AllowLocalhost::Always;
+        let decision = if !has_rules && !always {
+            Decision::AllowUnpoliced
+        } else if has_rules && !default_deny && !always {
+            Decision::AllowDefault
+        } else if is_excepted {
+            Decision::AllowLocalHost
         } else {
-            say(Decision::DenyDefault, None)
+            Decision::DenyDefault
+        };
+        (decision, None)
+    }
+
+    /// The halves of rules that select the pod, in document order.
+    fn selecting(
+        &self,
+        subject: &Pod,
+        direction: Direction,
+    ) -> Vec<(DocumentOrigin, Option<usize>, &Half)> {
+        let labels = self.labels(&Who::Pod(subject), IpAddr::from([0, 0, 0, 0]));
+        let mut documents: Vec<_> = self.documents.iter().collect();
+        documents.sort_by_key(|document| &document.origin);
+        let mut found = Vec::new();
+        for document in documents {
+            let Some(policy) = document.object.policy().filter(|policy| !policy.is_audited) else {
+                continue;
+            };
+            for rule in &policy.rules {
+                if let Some(half) = rule.half(direction)
+                    && !rule.is_about_nodes
+                    && selects(&rule.subject, &labels)
+                {
+                    found.push((document.origin.clone(), rule.spec, half));
+                }
+            }
         }
+        found
     }
 
     fn pods(&self) -> impl Iterator<Item = &Pod> {
@@ -169,6 +207,27 @@ impl World<'_> {
         labels.into_iter().map(str::to_owned).collect()
     }
 
+    /// Whether the address lies in a block that some document speaks of with these words.
+    fn is_in_group(&self, groups: &Groups, address: IpAddr) -> bool {
+        self.documents
+            .iter()
+            .any(|document| match &document.object {
+                Object::CidrGroup(group) => {
+                    let labels: Vec<_> = group
+                        .labels
+                        .iter()
+                        .map(|(key, value)| format!("k8s:{key}={value}"))
+                        .collect();
+                    let is_meant = match groups {
+                        Groups::Named(name) => group.name == *name,
+                        Groups::Labelled(selector) => selects(selector, &labels),
+                    };
+                    is_meant && group.cidrs.iter().any(|cidr| cidr.has_address(address))
+                }
+                _ => false,
+            })
+    }
+
     fn means(&self, item: &Item, who: &Who<'_>, address: IpAddr) -> bool {
         let Peers::Of(peers) = &item.peers else {
             return true;
@@ -185,6 +244,19 @@ impl World<'_> {
                     && cidr.has_address(address)
                     && !except.iter().any(|hole| hole.has_address(address))
             }
+            Peer::Group { groups, except } => {
+                matches!(who, Who::Outside)
+                    && self.is_in_group(groups, address)
+                    && !except.iter().any(|hole| hole.has_address(address))
+            }
+            Peer::Name(pattern) => {
+                let mut known = self.names.0.iter();
+                matches!(who, Who::Outside)
+                    && known.any(|(name, addresses)| {
+                        pattern.matches(name) && addresses.contains(&address)
+                    })
+            }
+            Peer::Service(_) => unreachable!("no random world has services"),
             Peer::Entity(Entity::All) => true,
             Peer::Entity(Entity::World) => matches!(who, Who::Outside),
             Peer::Entity(Entity::WorldIpv4) => {
@@ -218,6 +290,7 @@ fn meets(requirement: &Requirement, labels: &[String]) -> bool {
         KeySource::Any => &["k8s", "reserved"],
         KeySource::K8s => &["k8s"],
         KeySource::Reserved => &["reserved"],
+        KeySource::Node => &["node"],
     };
     let has = |value: &str| {
         sources
@@ -236,16 +309,115 @@ fn meets(requirement: &Requirement, labels: &[String]) -> bool {
     }
 }
 
-fn carries(
-    item: &Item,
+/// What the rules that match say, tier by tier; None when none of them decides.
+fn first_said(
+    hits: &[Hit<'_>],
+    items: &[&Item],
+    protocol: Protocol,
+    port: u16,
+) -> Option<(Decision, Option<Place>)> {
+    let mut orders: Vec<Order> = hits.iter().map(|hit| hit.item.order).collect();
+    orders.sort_unstable();
+    orders.dedup();
+    let mut passed = None;
+    for order in orders {
+        if passed == Some(order.tier) {
+            continue;
+        }
+        let of = |action| {
+            let hits = hits.iter();
+            hits.filter(move |hit| hit.item.order == order && hit.item.action == action)
+        };
+        if let Some(deny) = of(Action::Deny).next() {
+            return Some((Decision::DenyRule, Some(deny.place.clone())));
+        }
+        if of(Action::Allow).next().is_some() {
+            let allows: Vec<&Hit<'_>> = of(Action::Allow).collect();
+            return Some(allow(&allows, items, protocol, port));
+        }
+        if of(Action::Pass).next().is_some() {
+            passed = Some(order.tier);
+        }
+    }
+    None
+}
+
+/// What several allows of one order say: proxies before plain ones, the first of those is named.
+fn allow(
+    allows: &[&Hit<'_>],
+    items: &[&Item],
+    protocol: Protocol,
+    port: u16,
+) -> (Decision, Option<Place>) {
+    let best = allows.iter().filter_map(|hit| hit.precedence()).min();
+    let mut winners = Vec::new();
+    for hit in allows {
+        for matched in &hit.matched {
+            let precedence = matched.and_then(|one| Some(one.inspection.as_ref()?.precedence()));
+            if precedence == best {
+                winners.push((*hit, *matched));
+            }
+        }
+    }
+    let first = winners.first().expect("one of them is best");
+    let place = Some(first.0.place.clone());
+    let is_contradicted = winners.iter().any(|(hit, matched)| {
+        items.iter().any(|other| {
+            let is_rival = other.order == hit.item.order
+                && other.action == Action::Allow
+                && other.peers == hit.item.peers
+                && hit.item.contradicts(other);
+            let spans = match &other.traffic {
+                Traffic::All => Vec::new(),
+                Traffic::Of(list) => list.iter().collect(),
+            };
+            is_rival
+                && matched.is_some_and(|matched| {
+                    spans.iter().any(|one| {
+                        one.ports == matched.ports && carries_one(one, None, protocol, port)
+                    })
+                })
+        })
+    });
+    if is_contradicted {
+        return (Decision::Conflict, place);
+    }
+    let says = winners.iter().filter_map(|(hit, matched)| {
+        let width = match matched.map(|one| &one.ports) {
+            None => u32::MAX,
+            Some(Ports::Range(first, last)) => u32::from(last - first),
+            Some(Ports::Named(_)) => 0,
+        };
+        let is_broad = hit.item.peers == Peers::Any;
+        Some((width, is_broad, std::cmp::Reverse(hit.item.authentication?)))
+    });
+    let proof = match says.min().map(|says| says.2.0) {
+        None | Some(Authentication::Disabled) => None,
+        Some(Authentication::Required) => Some(Proof::Mutual),
+        Some(Authentication::AlwaysFails) => Some(Proof::Impossible),
+    };
+    let proxy = first
+        .1
+        .and_then(|one| Some(one.inspection.as_ref()?.proxy()));
+    let decision = match (proxy, proof) {
+        (Some(proxy), proof) => Decision::Redirect(proxy, proof),
+        (None, Some(proof)) => Decision::Authenticate(proof),
+        (None, None) => Decision::Allow,
+    };
+    (decision, place)
+}
+
+/// What of the item's traffic matches; None stands for all traffic.
+fn carried<'a>(
+    item: &'a Item,
     direction: Direction,
     subject: &Pod,
     who: &Who<'_>,
     protocol: Protocol,
     port: u16,
-) -> bool {
+) -> Vec<Option<&'a PortMatch>> {
     let Traffic::Of(matches) = &item.traffic else {
-        return true;
+        return vec![None];
     };
     let destination = match (direction, who) {
         (Direction::Ingress, _) => Some(subject),
@@ -254,7 +426,9 @@ fn carries(
     };
     matches
         .iter()
-        .any(|one| carries_one(one, destination, protocol, port))
+        .filter(|one| carries_one(one, destination, protocol, port))
+        .map(Some)
+        .collect()
 }
 
 fn carries_one(one: &PortMatch, destination: Option<&Pod>, protocol: Protocol, port: u16) -> bool {

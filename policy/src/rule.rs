@@ -1,14 +1,17 @@
 //! Rules: what every policy kind becomes before it is compiled.
 //!
-//! Inside one subject and direction there is no order: any matching deny beats any matching
-//! allow, however broad or narrow. [policy-semantics §0]
+//! Inside one tier and priority there is no order: any matching deny beats any matching allow,
+//! however broad or narrow. [policy-semantics §0]
 
-use crate::{Cidr, Direction, Selector};
+use crate::{Cidr, Direction, Inspection, NamePattern, Selector};
 use std::fmt;
+use std::sync::Arc;
 
 /// What one policy document says, selectors scoped and lists read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Policy {
+    /// Whether it is only reported what it would change. [annotation `portcullis.io/enforcement`]
+    pub is_audited: bool,
     /// Its rules: one for each `spec` or element of `specs`.
     pub rules: Vec<Rule>,
 }
@@ -18,6 +21,8 @@ pub struct Policy {
 pub struct Rule {
     /// The place in `specs`; None for `spec`.
     pub spec: Option<usize>,
+    /// Whether it is about nodes: then no pod is meant, and otherwise no node.
+    pub is_about_nodes: bool,
     /// The endpoints it is about.
     pub subject: Selector,
     /// What it says of traffic to them; None when it says nothing.
@@ -53,10 +58,59 @@ pub struct Item {
     pub section: Section,
     /// Its place there, from 0.
     pub index: usize,
+    /// When it is asked.
+    pub order: Order,
+    /// What it does with what it matches.
+    pub action: Action,
+    /// Whether both ends must authenticate; None where it does not say.
+    pub authentication: Option<Authentication>,
     /// Whom it is about.
     pub peers: Peers,
     /// What they send or receive.
     pub traffic: Traffic,
+}
+
+/// When an item is asked: those of a lower order are asked first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct Order {
+    /// The tier.
+    pub tier: Tier,
+    /// The priority in it; lower ones come first.
+    pub priority: u32,
+}
+
+/// A group of rules that are asked together. [policy-semantics §0, §10.2]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub enum Tier {
+    /// Before all others.
+    Admin,
+    /// Where NetworkPolicies and Cilium's kinds live.
+    #[default]
+    Normal,
+    /// For what nobody decided.
+    Baseline,
+}
+
+/// What a rule does with what it matches.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Action {
+    /// It forbids.
+    Deny,
+    /// It allows.
+    Allow,
+    /// It leaves the decision to the next tier.
+    Pass,
+}
+
+/// What both ends of a connection must have proved. [policy-semantics §8.4]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Authentication {
+    /// Nothing, whatever broader rules ask.
+    Disabled,
+    /// Who they are.
+    Required,
+    /// What nobody can: for tests.
+    AlwaysFails,
 }
 
 /// The name of a list of items.
@@ -129,6 +183,44 @@ pub enum Peer {
     },
     /// By a name for a kind of peer.
     Entity(Entity),
+    /// By groups of address blocks.
+    Group {
+        /// Which groups.
+        groups: Groups,
+        /// What is left out of their blocks.
+        except: Vec<Cidr>,
+    },
+    /// By the services they stand behind.
+    Service(Services),
+    /// By a name whose addresses this node has learned.
+    Name(NamePattern),
+}
+
+/// Groups of address blocks.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Groups {
+    /// The one with this name.
+    Named(String),
+    /// Those with these labels.
+    Labelled(Selector),
+}
+
+/// Services of one namespace, or of all.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Services {
+    /// The namespace; None for every one.
+    pub namespace: Option<String>,
+    /// Which of its services.
+    pub which: ServiceChoice,
+}
+
+/// Which services of a namespace.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum ServiceChoice {
+    /// The one with this name.
+    Named(String),
+    /// Those with these labels.
+    Labelled(Selector),
 }
 
 /// A kind of peer with a name.
@@ -223,6 +315,8 @@ pub struct PortMatch {
     pub protocol: PortProtocol,
     /// The destination ports, or the types of an ICMP.
     pub ports: Ports,
+    /// What must be looked at above L4 before it may pass.
+    pub inspection: Option<Arc<Inspection>>,
 }
 
 /// The protocols that a port can be named with.
@@ -254,4 +348,53 @@ pub enum Ports {
 impl Ports {
     /// Every port.
     pub const ALL: Self = Self::Range(0, u16::MAX);
+}
+
+impl Traffic {
+    /// Whether ports are named.
+    pub(crate) fn has_names(&self) -> bool {
+        match self {
+            Self::All => false,
+            Self::Of(ports) => ports
+                .iter()
+                .any(|port| matches!(port.ports, Ports::Named(_))),
+        }
+    }
+}
+
+impl Item {
+    /// Whether something is looked at above L4.
+    pub(crate) fn is_inspected(&self) -> bool {
+        match &self.traffic {
+            Traffic::All => false,
+            Traffic::Of(ports) => ports.iter().any(|port| port.inspection.is_some()),
+        }
+    }
+
+    /// Whether both want things of the same ports that cannot be done together, for the same
+    /// peers. [policy-semantics §7.3]
+    pub(crate) fn contradicts(&self, other: &Self) -> bool {
+        let differs = |left: &PortMatch, right: &PortMatch| {
+            let is_same = left.ports == right.ports && left.protocol.overlaps(right.protocol);
+            let proxies = match (&left.inspection, &right.inspection) {
+                (Some(left), Some(right)) => !left.agrees_with(right),
+                _ => false,
+            };
+            is_same && (proxies || self.disagrees(other))
+        };
+        match (&self.traffic, &other.traffic) {
+            (Traffic::All, Traffic::All) => self.disagrees(other),
+            (Traffic::Of(left), Traffic::Of(right)) => left
+                .iter()
+                .any(|left| right.iter().any(|right| differs(left, right))),
+            _ => false,
+        }
+    }
+
+    /// Whether both speak of authentication, and not alike.
+    fn disagrees(&self, other: &Self) -> bool {
+        self.authentication.is_some()
+            && other.authentication.is_some()
+            && self.authentication != other.authentication
+    }
 }

@@ -11,6 +11,8 @@ pub enum KeySource {
     K8s,
     /// Among reserved labels.
     Reserved,
+    /// Among labels of nodes.
+    Node,
 }
 
 /// What a requirement asks of its key.
@@ -61,9 +63,10 @@ impl Requirement {
 
     const fn looks_at(&self, source: LabelSource) -> bool {
         match self.source {
-            KeySource::Any => !matches!(source, LabelSource::Generated),
+            KeySource::Any => !matches!(source, LabelSource::Generated | LabelSource::Cidr),
             KeySource::K8s => matches!(source, LabelSource::K8s),
             KeySource::Reserved => matches!(source, LabelSource::Reserved),
+            KeySource::Node => matches!(source, LabelSource::Node),
         }
     }
 }

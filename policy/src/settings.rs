@@ -57,6 +57,16 @@ pub struct Settings {
     pub ipv6: bool,
     /// The name of this cluster, a label of every pod.
     pub cluster_name: String,
+    /// Whether peers that do not name a cluster are those of this one.
+    pub is_confined_to_cluster: bool,
+    /// Whether policies can select this node itself, by `nodeSelector`.
+    pub has_host_firewall: bool,
+    /// Whether peers can be nodes by their labels.
+    pub has_node_selectors: bool,
+    /// Whether address blocks select other nodes, too.
+    pub blocks_select_nodes: bool,
+    /// Whether all policies are only reported, and none enforced.
+    pub is_audited: bool,
 }
 
 impl Default for Settings {
@@ -67,6 +77,11 @@ impl Default for Settings {
             compat: Compat::default(),
             ipv6: true,
             cluster_name: "default".to_owned(),
+            is_confined_to_cluster: false,
+            has_host_firewall: false,
+            has_node_selectors: false,
+            blocks_select_nodes: false,
+            is_audited: false,
         }
     }
 }

@@ -1,12 +1,13 @@
 //! The tables: what the packet path asks, immutable and shared.
 
 use crate::cidr::PrefixTable;
-use crate::ports::Class;
+use crate::egress_gateway::GatewayTable;
+use crate::half::PolicyHalf;
 use crate::{
-    Cidr, Decision, Direction, DocumentOrigin, Family, Generation, Identity, PolicyIndex, Protocol,
-    RuleId, Section, Verdict,
+    Cidr, Compat, Decision, Direction, DocumentOrigin, Exit, Family, Generation, Identity,
+    NamedPort, PolicyIndex, Protocol, RuleId, Section, Verdict,
 };
-use hashbrown::{Equivalent, HashMap};
+use hashbrown::{Equivalent, HashMap, HashSet};
 use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -38,20 +39,20 @@ impl fmt::Display for RuleOrigin {
 #[derive(Debug)]
 pub struct Tables {
     pub(crate) generation: Generation,
+    pub(crate) compat: Compat,
     pub(crate) addresses: Addresses,
-    pub(crate) slots: Slots,
+    pub(crate) slots: Arc<Slots>,
     /// By slot.
-    pub(crate) known: Vec<KnownIdentity>,
-    pub(crate) pods: HashMap<(String, String), PodPlace>,
-    pub(crate) policies: Vec<EndpointPolicy>,
+    pub(crate) known: Vec<Option<Arc<KnownIdentity>>>,
+    pub(crate) pods: HashMap<PodKey, PodPlace>,
+    /// By slot, the policies of those who can be a subject.
+    pub(crate) policies: Vec<Option<EndpointPolicy>>,
     /// One direction of policies, shared by those that say the same.
-    pub(crate) halves: Vec<PolicyHalf>,
-    /// Policies of endpoints that are no pods (health, init, ingress, unmanaged).
-    pub(crate) reserved_policies: Vec<(Identity, PolicyIndex)>,
-    /// Shared by all policies: many pairs of endpoints are bound by the same few rules.
-    pub(crate) classes: Vec<Class>,
-    pub(crate) rules: Vec<RuleOrigin>,
+    pub(crate) halves: Vec<Option<Arc<PolicyHalf>>>,
+    /// Where items were written, by the number of the first one of each document.
+    pub(crate) rules: Vec<(u32, Arc<[RuleOrigin]>)>,
     pub(crate) documents: Vec<Arc<DocumentOrigin>>,
+    pub(crate) gateways: Arc<GatewayTable>,
 }
 
 /// One identity and its labels.
@@ -60,6 +61,7 @@ pub(crate) struct KnownIdentity {
     pub(crate) identity: Identity,
     /// Sorted.
     pub(crate) labels: Vec<String>,
+    pub(crate) named_ports: Vec<NamedPort>,
 }
 
 /// What the tables hold of a pod.
@@ -74,20 +76,19 @@ pub(crate) struct PodPlace {
 pub(crate) struct EndpointPolicy {
     pub(crate) ingress: u32,
     pub(crate) egress: u32,
+    /// As they were if policies that are only reported were enforced; None where there are none.
+    pub(crate) audited_ingress: Option<u32>,
+    pub(crate) audited_egress: Option<u32>,
 }
 
-/// One direction of it.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) struct PolicyHalf {
-    /// What is decided where no rule matches.
-    pub(crate) fallback: Decision,
-    /// What is decided for this node where no rule matches.
-    pub(crate) fallback_host: Decision,
-    /// The class of each peer by slot, an index into `Tables::classes`; empty when nothing is
-    /// enforced.
-    pub(crate) class_of: Vec<u32>,
-    /// The documents that select the endpoint, indexes into `Tables::documents`.
-    pub(crate) isolating: Vec<u32>,
+impl EndpointPolicy {
+    /// All halves it uses.
+    pub(crate) fn halves(self) -> impl Iterator<Item = u32> {
+        let audited = [self.audited_ingress, self.audited_egress];
+        [self.ingress, self.egress]
+            .into_iter()
+            .chain(audited.into_iter().flatten())
+    }
 }
 
 impl Tables {
@@ -122,20 +123,21 @@ impl Tables {
             .map(|place| place.identity)
     }
 
-    /// The policy of an endpoint with a reserved identity (health, init, ingress, unmanaged).
+    /// The policy of an endpoint with a reserved identity (health, init, ingress, unmanaged; this
+    /// node with the host firewall on).
     #[must_use]
     pub fn policy_of_reserved(&self, identity: Identity) -> Option<PolicyIndex> {
-        self.reserved_policies
-            .iter()
-            .find(|entry| entry.0 == identity)
-            .map(|entry| entry.1)
+        let slot = self.slots.of(identity).filter(|_| identity.is_reserved())?;
+        let policy = self.policies.get(slot as usize)?;
+        policy.map(|_| PolicyIndex(slot))
     }
 
     /// What policy says of one connection.
     ///
     /// `port` is the destination port in host order, or the type of an ICMP. A peer that these
     /// tables do not know is denied, whatever the rules say. Never allocates; costs a few indexed
-    /// reads and a binary search over the port ranges of the rules that match the peer.
+    /// reads, one probe of a hash table and a binary search over the port ranges of the rules
+    /// that match the peer.
     #[must_use]
     pub fn judge(
         &self,
@@ -145,36 +147,92 @@ impl Tables {
         protocol: Protocol,
         port: u16,
     ) -> Verdict {
-        const STRANGER: Verdict = Verdict {
-            decision: Decision::DenyDefault,
-            rule: None,
-        };
-        let Some(slot) = self.slots.of(peer) else {
+        let (Some(slot), Some(half)) = (self.slots.of(peer), self.half(subject, direction)) else {
             return STRANGER;
         };
-        let Some(half) = self.half(subject, direction) else {
-            return STRANGER;
-        };
-        if let Some(class) = half.class_of.get(slot)
-            && let Some(verdict) = self.classes[*class as usize].find(protocol, port)
-        {
-            return verdict;
+        if self.compat == Compat::Cilium && self.is_conflicted(subject) {
+            return CONFLICTED;
         }
-        let decision = if peer == Identity::HOST {
-            half.fallback_host
-        } else {
-            half.fallback
+        half.judge(slot, peer == Identity::HOST, protocol, port)
+    }
+
+    /// What policy would say if policies that are only reported were enforced; None when no such
+    /// policy selects the subject, or it says the same.
+    #[must_use]
+    pub fn judge_audit(
+        &self,
+        subject: PolicyIndex,
+        direction: Direction,
+        peer: Identity,
+        protocol: Protocol,
+        port: u16,
+    ) -> Option<Verdict> {
+        let policy = (*self.policies.get(subject.0 as usize)?)?;
+        let half = match direction {
+            Direction::Ingress => policy.audited_ingress,
+            Direction::Egress => policy.audited_egress,
         };
-        Verdict {
-            decision,
-            rule: None,
+        let half = self.halves.get(half? as usize)?.as_ref()?;
+        let slot = self.slots.of(peer)?;
+        let audited = half.judge(slot, peer == Identity::HOST, protocol, port);
+        let enforced = self.judge(subject, direction, peer, protocol, port);
+        (audited.decision != enforced.decision).then_some(audited)
+    }
+
+    /// The reference engine computes no policy at all for an endpoint with a conflict.
+    fn is_conflicted(&self, subject: PolicyIndex) -> bool {
+        [Direction::Ingress, Direction::Egress]
+            .iter()
+            .any(|direction| {
+                let half = self.half(subject, *direction);
+                half.is_some_and(|half| !half.conflicts.is_empty())
+            })
+    }
+
+    /// Pairs of rules that ask for things which cannot be done together: what both match is
+    /// denied. The newer document should not have been accepted. [policy-semantics §15.7]
+    #[must_use]
+    pub fn conflicts(&self) -> Vec<(&RuleOrigin, &RuleOrigin)> {
+        let mut pairs: Vec<_> = self
+            .halves
+            .iter()
+            .flatten()
+            .flat_map(|half| half.conflicts.iter().copied())
+            .collect();
+        pairs.sort_unstable();
+        pairs.dedup();
+        pairs
+            .into_iter()
+            .filter_map(|(one, other)| Some((self.rule(one)?, self.rule(other)?)))
+            .collect()
+    }
+
+    /// How a packet of a pod leaves towards an address.
+    #[must_use]
+    pub fn exit(&self, namespace: &str, pod: &str, destination: IpAddr) -> Exit {
+        let is_outside = self.addresses.is_outside(destination);
+        if is_outside {
+            self.gateways.exit(namespace, pod, destination)
+        } else {
+            Exit::Usual
         }
     }
 
     /// Where a rule was written; None for the number of another generation.
     #[must_use]
     pub fn rule(&self, id: RuleId) -> Option<&RuleOrigin> {
-        self.rules.get(id.0 as usize)
+        let after = self.rules.partition_point(|(first, _)| *first <= id.0);
+        // Documents without items share their number with the next.
+        let (first, origins) = self.rules[..after].last()?;
+        origins.get((id.0 - first) as usize)
+    }
+
+    /// Every rule with its number, in no particular order. A rule keeps its number while its
+    /// document stays the same.
+    pub fn rules(&self) -> impl Iterator<Item = (RuleId, &RuleOrigin)> {
+        self.rules
+            .iter()
+            .flat_map(|(first, origins)| (*first..).map(RuleId).zip(origins.iter()))
     }
 
     /// The policies that select the subject in this direction: they are why what nothing allows
@@ -187,7 +245,7 @@ impl Tables {
         self.half(subject, direction)
             .into_iter()
             .flat_map(|half| &half.isolating)
-            .map(|document| &*self.documents[*document as usize])
+            .map(|document| &**document)
     }
 
     /// The labels of an identity, sorted, `k8s:app=web`; none for an unknown one.
@@ -195,13 +253,16 @@ impl Tables {
     pub fn labels(&self, identity: Identity) -> &[String] {
         self.slots
             .of(identity)
-            .map_or(&[], |slot| &self.known[slot].labels)
+            .and_then(|slot| self.known[slot as usize].as_ref())
+            .map_or(&[], |known| &known.labels)
     }
 
     /// Every identity of these tables with its labels, by number.
     pub fn identities(&self) -> impl Iterator<Item = (Identity, &[String])> {
-        self.known
-            .iter()
+        let mut known: Vec<_> = self.known.iter().flatten().collect();
+        known.sort_by_key(|known| known.identity);
+        known
+            .into_iter()
             .map(|known| (known.identity, known.labels.as_slice()))
     }
 
@@ -219,29 +280,87 @@ impl Tables {
 
     /// How many rules they hold.
     #[must_use]
-    pub const fn rule_count(&self) -> usize {
-        self.rules.len()
+    pub fn rule_count(&self) -> usize {
+        self.rules.iter().map(|(_, origins)| origins.len()).sum()
     }
 
     /// How many different policies they hold: pods bound by the same rules share one.
     #[must_use]
-    pub const fn policy_count(&self) -> usize {
-        self.policies.len()
+    pub fn policy_count(&self) -> usize {
+        let different: HashSet<_> = self.policies.iter().flatten().collect();
+        different.len()
+    }
+
+    /// Bytes of what the packet path reads of policies.
+    #[must_use]
+    pub fn policy_bytes(&self) -> usize {
+        let halves = self.halves.iter().flatten();
+        halves
+            .map(|half| size_of::<PolicyHalf>() + half.classes.heap_bytes())
+            .sum()
     }
 
     /// How many identities they know.
     #[must_use]
-    pub const fn identity_count(&self) -> usize {
-        self.known.len()
+    pub fn identity_count(&self) -> usize {
+        self.known.iter().flatten().count()
     }
 
-    fn half(&self, subject: PolicyIndex, direction: Direction) -> Option<&PolicyHalf> {
-        let policy = self.policies.get(subject.0 as usize)?;
+    /// What the pods of a slot call their ports.
+    pub(crate) fn named_ports(&self, slot: u32) -> Vec<NamedPort> {
+        let known = self.known.get(slot as usize).and_then(Option::as_ref);
+        known.map_or_else(Vec::new, |known| known.named_ports.clone())
+    }
+
+    #[inline]
+    pub(crate) fn half(&self, subject: PolicyIndex, direction: Direction) -> Option<&PolicyHalf> {
+        let policy = self.policies.get(subject.0 as usize)?.as_ref()?;
         let place = match direction {
             Direction::Ingress => policy.ingress,
             Direction::Egress => policy.egress,
         };
-        self.halves.get(place as usize)
+        self.halves.get(place as usize)?.as_deref()
+    }
+}
+
+/// What is said of those whom nobody knows.
+const STRANGER: Verdict = Verdict {
+    decision: Decision::DenyDefault,
+    rule: None,
+};
+
+const CONFLICTED: Verdict = Verdict {
+    decision: Decision::Conflict,
+    rule: None,
+};
+
+impl PolicyHalf {
+    #[inline]
+    pub(crate) fn judge(&self, slot: u32, is_host: bool, protocol: Protocol, port: u16) -> Verdict {
+        if let Some(class) = self.classes.of(slot)
+            && let Some(verdict) = class.find(protocol, port)
+        {
+            return verdict;
+        }
+        let decision = if is_host {
+            self.fallback_host
+        } else {
+            self.fallback
+        };
+        Verdict {
+            decision,
+            rule: None,
+        }
+    }
+}
+
+/// A pod's namespace and name.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(crate) struct PodKey(Arc<str>, Arc<str>);
+
+impl PodKey {
+    pub(crate) fn new(namespace: &str, name: &str) -> Self {
+        Self(namespace.into(), name.into())
     }
 }
 
@@ -249,9 +368,9 @@ impl Tables {
 #[derive(Hash)]
 struct PodName<'a>(&'a str, &'a str);
 
-impl Equivalent<(String, String)> for PodName<'_> {
-    fn equivalent(&self, key: &(String, String)) -> bool {
-        self.0 == key.0 && self.1 == key.1
+impl Equivalent<PodKey> for PodName<'_> {
+    fn equivalent(&self, key: &PodKey) -> bool {
+        *self.0 == *key.0 && *self.1 == *key.1
     }
 }
 
@@ -263,13 +382,22 @@ pub(crate) struct Addresses {
     /// Where pods live.
     pub(crate) pod_blocks: Vec<Cidr>,
     /// Blocks that policies speak of.
-    pub(crate) prefixes: PrefixTable,
+    pub(crate) prefixes: Arc<PrefixTable>,
     /// What lies outside, by family.
     pub(crate) world_v4: Identity,
     pub(crate) world_v6: Identity,
 }
 
 impl Addresses {
+    /// Whether the address lies outside the cluster.
+    fn is_outside(&self, address: IpAddr) -> bool {
+        !self.exact.contains_key(&address)
+            && !self
+                .pod_blocks
+                .iter()
+                .any(|block| block.has_address(address))
+    }
+
     fn identity_of(&self, address: IpAddr) -> Identity {
         if let Some(identity) = self.exact.get(&address) {
             return *identity;
@@ -298,40 +426,45 @@ pub(crate) struct Slots {
     cluster: Vec<u32>,
     /// By the number of a block identity without its mark.
     local: Vec<u32>,
+    /// By the number of a node identity without its mark.
+    nodes: Vec<u32>,
 }
 
 /// In `Slots`: no such identity.
 const NO_SLOT: u32 = u32::MAX;
 
 impl Slots {
-    /// Numbers the identities in the order given.
-    pub(crate) fn new(identities: impl Iterator<Item = Identity>) -> Self {
+    /// The slots of these identities.
+    pub(crate) fn new(identities: impl Iterator<Item = (u32, Identity)>) -> Self {
         let mut slots = Self::default();
-        for (slot, identity) in identities.enumerate() {
-            let (list, place) = if identity.0 < Identity::LOCAL_CIDR {
-                (&mut slots.cluster, identity.0 as usize)
-            } else {
-                (
-                    &mut slots.local,
-                    (identity.0 - Identity::LOCAL_CIDR) as usize,
-                )
+        for (slot, identity) in identities {
+            let place = (identity.0 & NUMBER) as usize;
+            let list = match identity.0 & !NUMBER {
+                0 => &mut slots.cluster,
+                Identity::LOCAL_CIDR => &mut slots.local,
+                _ => &mut slots.nodes,
             };
             if list.len() <= place {
                 list.resize(place + 1, NO_SLOT);
             }
-            list[place] = u32::try_from(slot).expect("identities are bounded far below");
+            list[place] = slot;
         }
         slots
     }
 
     /// The slot of an identity.
-    pub(crate) fn of(&self, identity: Identity) -> Option<usize> {
-        let slot = if identity.0 < Identity::LOCAL_CIDR {
-            self.cluster.get(identity.0 as usize)
-        } else {
-            self.local.get((identity.0 - Identity::LOCAL_CIDR) as usize)
+    #[inline]
+    pub(crate) fn of(&self, identity: Identity) -> Option<u32> {
+        let place = (identity.0 & NUMBER) as usize;
+        let slot = match identity.0 & !NUMBER {
+            0 => self.cluster.get(place),
+            Identity::LOCAL_CIDR => self.local.get(place),
+            Identity::REMOTE_NODE_LOCAL => self.nodes.get(place),
+            _ => None,
         };
-        slot.filter(|slot| **slot != NO_SLOT)
-            .map(|slot| *slot as usize)
+        slot.filter(|slot| **slot != NO_SLOT).copied()
     }
 }
+
+/// The part of an identity that is not its mark.
+const NUMBER: u32 = 0x00ff_ffff;

@@ -1,16 +1,19 @@
 //! Properties of the tables on random worlds: they say what the plain reading of the rules says.
 
-use crate::read_rules::World;
+use crate::read_rules::{Place, World};
 use crate::{
-    AllowLocalhost, Cidr, Compat, Direction, Document, DocumentOrigin, EnforcementMode, Entity,
-    Generation, Half, IdentityAllocator, Item, KeySource, NamedPort, Namespace, NodeFacts, Object,
-    Operator, Peer, Peers, Pod, Policy, PortMatch, PortProtocol, Ports, Protocol, Requirement,
-    Rule, Section, Selector, Settings, Traffic, compile,
+    Action, AllowLocalhost, Authentication, Cidr, CidrGroup, Compat, Decision, Direction, Document,
+    DocumentOrigin, EnforcementMode, Entity, Filter, Generation, Groups, Half, HttpRule,
+    IdentityAllocator, Inspection, Item, KeySource, KnownNames, NamePattern, NamedPort, Namespace,
+    NodeFacts, Object, Operator, Order, Peer, Peers, Pod, Policy, PortMatch, PortProtocol, Ports,
+    Protocol, Requirement, Rule, Section, Selector, Settings, Tables, Tier, Traffic, Verdict,
+    compile, compile_with_names,
 };
 use proptest::collection::{btree_map, vec};
 use proptest::prelude::*;
 use proptest::sample::select;
 use std::net::IpAddr;
+use std::sync::Arc;
 
 const NAMESPACES: [&str; 2] = ["shop", "bank"];
 /// Blocks that lie in each other, and blocks that do not.
@@ -72,7 +75,7 @@ fn settings() -> impl Strategy<Value = Settings> {
         allow_localhost: localhost,
         compat: Compat::Portcullis,
         ipv6,
-        cluster_name: "default".to_owned(),
+        ..Settings::default()
     })
 }
 
@@ -110,6 +113,87 @@ fn peer() -> impl Strategy<Value = Peer> {
         3 => selector().prop_map(Peer::Labels),
         3 => (block(), vec(block(), 0..3)).prop_map(|(cidr, except)| Peer::Block { cidr, except }),
         2 => select(Entity::ALL.to_vec()).prop_map(Peer::Entity),
+        1 => select(vec!["a.example", "b.example", "*.example", "c.test"])
+            .prop_map(|text| Peer::Name(NamePattern::pattern(text).expect("a pattern"))),
+        1 => (select(vec!["partners", "offices", "nobody"]), vec(block(), 0..2)).prop_map(
+            |(name, except)| Peer::Group { groups: Groups::Named(name.to_owned()), except }
+        ),
+        1 => vec(block(), 0..2).prop_map(|except| Peer::Group {
+            groups: Groups::Labelled(Selector { requirements: vec![Requirement {
+                source: KeySource::Any, key: "kind".to_owned(), operator: Operator::Exists,
+            }] }),
+            except,
+        }),
+    ]
+}
+
+/// The groups that peers speak of.
+fn groups() -> Vec<Document> {
+    let group = |name: &str, labels: &[(&str, &str)], cidrs: &[&str]| {
+        let labels = labels
+            .iter()
+            .map(|(k, v)| ((*k).to_owned(), (*v).to_owned()))
+            .collect();
+        let cidrs = cidrs
+            .iter()
+            .map(|text| text.parse().expect("a block"))
+            .collect();
+        let object = Object::CidrGroup(CidrGroup {
+            name: name.to_owned(),
+            labels,
+            cidrs,
+        });
+        document("CiliumCIDRGroup", name.to_owned(), object)
+    };
+    vec![
+        group(
+            "partners",
+            &[("kind", "partner")],
+            &["198.51.100.0/24", "10.1.2.0/24"],
+        ),
+        group("offices", &[], &["2001:db8::/32", "10.9.0.1/32"]),
+    ]
+}
+
+/// The names that peers speak of. One has the address of a pod, which it must not mean.
+fn names() -> KnownNames {
+    let name = |name: &str, addresses: &[&str]| {
+        let addresses = addresses
+            .iter()
+            .map(|text| text.parse().expect("an address"))
+            .collect();
+        (name.to_owned(), addresses)
+    };
+    KnownNames(
+        [
+            name("a.example", &["198.51.100.7", "10.1.0.10"]),
+            name("b.example", &["10.9.0.1", "2001:db8:1::5"]),
+        ]
+        .into(),
+    )
+}
+
+fn inspection() -> impl Strategy<Value = Option<Arc<Inspection>>> {
+    let http = Inspection {
+        filter: Filter::Http(vec![HttpRule::default()]),
+        ..Inspection::default()
+    };
+    let dns = Inspection {
+        filter: Filter::Dns(Vec::new()),
+        ..Inspection::default()
+    };
+    let tls = Inspection {
+        server_names: vec!["a.example".to_owned()],
+        ..Inspection::default()
+    };
+    select(vec![http, dns, tls]).prop_map(|one| Some(Arc::new(one)))
+}
+
+fn authentication() -> impl Strategy<Value = Option<Authentication>> {
+    use Authentication as A;
+    prop_oneof![
+        6 => Just(None),
+        1 => select(vec![Some(A::Disabled), Some(A::Required), Some(A::AlwaysFails)]),
     ]
 }
 
@@ -124,7 +208,12 @@ fn port_match() -> impl Strategy<Value = PortMatch> {
         1 => select(vec!["http", "dns"]).prop_map(|name| Ports::Named(name.to_owned())),
     ];
     let protocols = vec![P::Any, P::Tcp, P::Udp, P::Sctp, P::Icmp, P::Icmpv6];
-    (select(protocols), ports).prop_map(|(protocol, ports)| PortMatch { protocol, ports })
+    let inspection = prop_oneof![3 => Just(None), 1 => inspection()];
+    (select(protocols), ports, inspection).prop_map(|(protocol, ports, inspection)| PortMatch {
+        protocol,
+        ports,
+        inspection,
+    })
 }
 
 fn item(section: Section) -> impl Strategy<Value = Item> {
@@ -136,12 +225,33 @@ fn item(section: Section) -> impl Strategy<Value = Item> {
         1 => Just(Traffic::All),
         2 => vec(port_match(), 0..3).prop_map(Traffic::Of),
     ];
-    (peers, traffic).prop_map(move |(peers, traffic)| Item {
+    let traffic = (traffic, authentication());
+    (peers, traffic).prop_map(move |(peers, (traffic, authentication))| Item {
         section,
         index: 0,
+        order: Order::default(),
+        action: if section.is_deny() {
+            Action::Deny
+        } else {
+            Action::Allow
+        },
+        authentication,
         peers,
         traffic,
     })
+}
+
+/// Items of the administrator's tiers: any action, and some priority.
+fn tiered() -> impl Strategy<Value = Vec<(Order, Action)>> {
+    let tier = select(vec![Tier::Admin, Tier::Baseline]);
+    let order = (tier, 0..3_u32).prop_map(|(tier, priority)| Order { tier, priority });
+    vec(
+        (
+            order,
+            select(vec![Action::Deny, Action::Allow, Action::Pass]),
+        ),
+        6,
+    )
 }
 
 fn half(allow: Section, deny: Section) -> impl Strategy<Value = Option<Half>> {
@@ -149,10 +259,20 @@ fn half(allow: Section, deny: Section) -> impl Strategy<Value = Option<Half>> {
         items.extend(denies);
         items
     });
-    let half = (prop::bool::weighted(0.7), items).prop_map(|(default_deny, items)| Half {
-        default_deny,
-        items,
-    });
+    let tiers = prop_oneof![3 => Just(None), 1 => tiered().prop_map(Some)];
+    let half =
+        (prop::bool::weighted(0.7), items, tiers).prop_map(|(default_deny, mut items, tiers)| {
+            for (place, item) in items.iter_mut().enumerate() {
+                item.index = place;
+                if let Some(tiers) = &tiers {
+                    (item.order, item.action) = tiers[place];
+                }
+            }
+            Half {
+                default_deny: default_deny && tiers.is_none(),
+                items,
+            }
+        });
     prop::option::of(half)
 }
 
@@ -161,6 +281,7 @@ fn rule() -> impl Strategy<Value = Rule> {
     let egress = half(Section::Egress, Section::EgressDeny);
     (selector(), ingress, egress).prop_map(|(subject, ingress, egress)| Rule {
         spec: None,
+        is_about_nodes: false,
         subject,
         ingress,
         egress,
@@ -231,23 +352,57 @@ fn documents() -> impl Strategy<Value = Vec<Document>> {
             documents.push(document("Pod", pod.name.clone(), Object::Pod(pod)));
         }
         for (place, rules) in policies.into_iter().enumerate() {
-            let policy = Object::CiliumClusterwideNetworkPolicy(Policy { rules });
+            // Rules of one document are told apart by their place.
+            let mut rules = rules;
+            for (place, rule) in rules.iter_mut().enumerate() {
+                rule.spec = Some(place);
+            }
+            let policy = Policy {
+                is_audited: false,
+                rules,
+            };
+            let policy = Object::CiliumClusterwideNetworkPolicy(policy);
             documents.push(document("Policy", format!("policy-{place}"), policy));
         }
+        documents.extend(groups());
         documents
     })
 }
 
+/// A verdict of tables, with the place of its rule.
+fn said(tables: &Tables, verdict: Verdict) -> (Decision, Option<Place>) {
+    let place = verdict.rule.map(|rule| {
+        let rule = tables.rule(rule).expect("a rule that decides can be named");
+        (
+            (*rule.document).clone(),
+            rule.spec,
+            rule.section,
+            rule.index,
+        )
+    });
+    (verdict.decision, place)
+}
+
+/// How many random worlds: `PROPTEST_CASES` says more.
+fn config() -> ProptestConfig {
+    let default = ProptestConfig::default();
+    let cases = default.cases.max(500);
+    ProptestConfig { cases, ..default }
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 400, ..ProptestConfig::default() })]
+    #![proptest_config(config())]
 
     #[test]
     fn tables_agree_with_the_rules(documents in documents(), settings in settings()) {
         let facts = facts();
+        let names = names();
         let mut identities = IdentityAllocator::new();
-        let tables = compile(&documents, &facts, &settings, &mut identities, Generation(1))
-            .expect("nothing is wrong with the world");
-        let world = World { documents: &documents, facts: &facts, settings: &settings };
+        let tables =
+            compile_with_names(&documents, &facts, &names, &settings, &mut identities, Generation(1))
+                .expect("nothing is wrong with the world");
+        let world =
+            World { documents: &documents, facts: &facts, settings: &settings, names: &names };
         let pods = documents.iter().filter_map(|document| match &document.object {
             Object::Pod(pod) => Some(pod),
             _ => None,
@@ -264,7 +419,7 @@ proptest! {
                 for (protocol, port) in traffic {
                     for direction in [Direction::Ingress, Direction::Egress] {
                         prop_assert_eq!(
-                            tables.judge(subject, direction, identity, protocol, port),
+                            said(&tables, tables.judge(subject, direction, identity, protocol, port)),
                             world.read_rules(pod, direction, peer, protocol, port),
                             "{} {:?} {} {:?} {}", pod.name, direction, peer, protocol, port
                         );

@@ -1,5 +1,7 @@
 //! What policy says of one connection, and which rule said it.
 
+use crate::Proxy;
+
 /// The number of a set of tables; a later set has a higher one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Generation(pub u64);
@@ -81,10 +83,27 @@ pub enum Decision {
     DenyRule,
     /// Policies select the subject and none allows it.
     DenyDefault,
+    /// A rule allows it once both ends have proved who they are; until then it is dropped.
+    Authenticate(Proof),
+    /// A rule allows it through a proxy, and only what the proxy lets pass; with a proof, once
+    /// both ends have proved who they are.
+    Redirect(Proxy, Option<Proof>),
+    /// Rules ask for things that cannot be done together: nothing passes.
+    Conflict,
+}
+
+/// What both ends must prove.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Proof {
+    /// Who they are, by mutual authentication.
+    Mutual,
+    /// What nobody can prove: for tests.
+    Impossible,
 }
 
 impl Decision {
-    /// Whether traffic passes.
+    /// Whether traffic passes as it is. What a proxy or an authentication must see first does not:
+    /// without them it would pass unchecked.
     #[must_use]
     pub const fn is_allowed(self) -> bool {
         matches!(

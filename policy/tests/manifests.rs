@@ -103,6 +103,7 @@ fn printed_pod() -> Pod {
         ],
         host_network: false,
         has_finished: false,
+        uid: "9f".to_owned(),
         node: Some("node-1".to_owned()),
         cluster: None,
     }
@@ -143,7 +144,7 @@ fn a_list_as_kubectl_prints_it_stands_for_its_items() {
 #[test]
 fn faults_in_a_list_name_the_item() {
     let text =
-        r#"{"apiVersion": "v1", "kind": "List", "items": [{"kind": "Node"}, {"kind": "List"}]}"#;
+        r#"{"apiVersion": "v1", "kind": "List", "items": [{"kind": "Nod"}, {"kind": "List"}]}"#;
     let found = parse_documents("file.yaml", text, &Settings::default()).expect_err("two faults");
     let fields: Vec<_> = found.iter().map(|error| error.field.as_str()).collect();
     assert_eq!(fields, ["items[0].kind", "items[1]"]);
@@ -227,6 +228,7 @@ fn icmp_type_zero_is_type_zero_unless_the_reference_is_followed() {
         let expected = Traffic::Of(vec![PortMatch {
             protocol: PortProtocol::Icmp,
             ports,
+            inspection: None,
         }]);
         assert_eq!(ingress.items[0].traffic, expected);
     }

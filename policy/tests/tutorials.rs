@@ -4,7 +4,7 @@
 
 use portcullis_policy::{
     Compat, Decision, Direction, Document, Generation, Identity, IdentityAllocator, NodeFacts,
-    Protocol, Settings, Tables, Verdict, compile, lint, parse_documents,
+    Object, Protocol, Settings, Tables, Verdict, compile, lint, parse_documents,
 };
 use std::path::PathBuf;
 
@@ -72,26 +72,64 @@ fn what_works_as_its_author_expects_is_accepted_in_silence() {
     }
 }
 
+/// What every entry with rules above L4 is told.
+const LATER: &str = "enforced only from a later stage on";
+
 #[test]
-fn http_rules_are_refused_until_the_l7_stage() {
-    refused(
-        "a-ciliumnetworkpolicy-zero-trust-frontend-backend",
-        &[("spec.ingress[0].toPorts[0].rules.http", "not supported yet")],
-    );
+fn a_path_that_looks_like_a_glob_is_read_as_it_stands_with_advice() {
+    let found = warnings("a-ciliumnetworkpolicy-zero-trust-frontend-backend");
+    assert_eq!(found.len(), 3, "{found:?}");
+    assert!(found[0].contains("matches '/api/v1' and slashes; did you mean '/api/v1/.*'?"));
+    assert!(found[1].contains("did you mean '/api/v1/orders/.*'?"));
+    assert!(found[2].contains(LATER), "{}", found[2]);
 }
 
 #[test]
 fn http_rules_in_a_deny_section_are_refused_and_never_cut_down() {
     refused(
         "a-ciliumnetworkpolicy-l7-api-security",
-        &[
-            ("spec.ingress[0].toPorts[0].rules.http", "not supported yet"),
-            (
-                "spec.egressDeny[0].toPorts[0].rules.http",
-                "would deny the whole port",
-            ),
-        ],
+        &[(
+            "spec.egressDeny[0].toPorts[0].rules.http",
+            "would deny the whole port",
+        )],
     );
+}
+
+#[test]
+fn header_values_that_look_like_patterns_are_read_as_they_stand_with_advice() {
+    let text = manifest("a-ciliumnetworkpolicy-l7-api-security");
+    let without_deny = text.split("  egressDeny:").next().expect("a first half");
+    let documents = parse_documents("l7.yaml", without_deny, &Settings::default());
+    let documents = documents.expect("an accepted manifest");
+    let found: Vec<_> = lint(&documents).map(ToString::to_string).collect();
+    assert_eq!(found.len(), 6, "{found:?}");
+    assert!(
+        found[0].contains("only \".*\" itself matches"),
+        "{}",
+        found[0]
+    );
+    assert!(
+        found[1].contains("only \"Bearer .*\" itself matches"),
+        "{}",
+        found[1]
+    );
+    assert!(found[5].contains(LATER), "{}", found[5]);
+}
+
+#[test]
+fn an_egress_gateway_is_read() {
+    let name = "a-ciliumegressgatewaypolicy-controlled-egress";
+    assert_eq!(warnings(name), Vec::<String>::new());
+    let Object::EgressGatewayPolicy(policy) = &documents(name)[0].object else {
+        panic!("another kind");
+    };
+    assert_eq!(policy.destinations, ["0.0.0.0/0".parse().expect("a block")]);
+    assert_eq!(policy.gateways.len(), 1);
+}
+
+#[test]
+fn a_service_is_read() {
+    assert_eq!(warnings("b-03-backend-service"), Vec::<String>::new());
 }
 
 #[test]
@@ -109,14 +147,10 @@ fn termination_is_refused_until_the_mtls_stage() {
 fn names_in_a_deny_section_are_refused_with_the_way_out() {
     refused(
         "a-ciliumnetworkpolicy-fqdn-egress-control",
-        &[
-            ("spec.egress[0].toFQDNs", "not supported yet"),
-            ("spec.egress[1].toFQDNs", "not supported yet"),
-            (
-                "spec.egressDeny[0].toFQDNs",
-                "the document means the same without this element",
-            ),
-        ],
+        &[(
+            "spec.egressDeny[0].toFQDNs",
+            "the document means the same without this element",
+        )],
     );
 }
 
@@ -125,10 +159,8 @@ fn other_kinds_are_refused_with_the_supported_ones() {
     for name in [
         "a-certificate-cilium-workload-cert",
         "a-clusterissuer-cilium-ca-issuer",
-        "a-ciliumegressgatewaypolicy-controlled-egress",
         "b-01-frontend",
         "b-02-backend",
-        "b-03-backend-service",
     ] {
         refused(name, &[("kind", "Namespace, Pod, CiliumNetworkPolicy")]);
     }

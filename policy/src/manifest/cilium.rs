@@ -1,11 +1,12 @@
 //! CiliumNetworkPolicy and CiliumClusterwideNetworkPolicy.
 
+use super::inspection::{LATER, Place};
 use super::node::{Faults, Fields, Node};
 use super::selectors::{self, Scope};
 use super::{icmp, peers, ports};
 use crate::{
-    Compat, Direction, Half, Item, KeySource, Peers, Policy, Rule, Section, Selector, Settings,
-    Traffic,
+    Action, Authentication, Compat, Direction, Half, Item, KeySource, Order, Peers, Policy, Rule,
+    Section, Selector, Settings, Traffic,
 };
 
 /// Characters of `log.value`.
@@ -40,6 +41,7 @@ pub(crate) fn policy(
     let all = spec.map(|node| (None, node)).into_iter().chain(specs);
     let rules = all.filter_map(|(place, node)| rule(&node, place, namespace, settings, faults));
     Some(Policy {
+        is_audited: false,
         rules: rules.collect(),
     })
 }
@@ -66,11 +68,13 @@ fn rule(
 ) -> Option<Rule> {
     let fields = Fields::strict(node, "a policy's spec", SPEC, faults)?;
     read_remarks(&fields, faults);
-    let subject = subject(&fields, namespace, faults);
+    let is_about_nodes = fields.get("nodeSelector").is_some();
+    let subject = subject(node, &fields, namespace, settings, faults);
     let is_about_init = subject.as_ref().is_some_and(is_about_init);
     let scope = Scope {
         namespace,
         is_about_init,
+        settings,
     };
     let present: Vec<_> = SECTIONS
         .iter()
@@ -80,7 +84,12 @@ fn rule(
     let default_deny = default_deny(&fields, faults);
     let items: Vec<_> = present
         .iter()
-        .map(|(section, node)| (*section, items(node, *section, scope, settings, faults)))
+        .map(|(section, node)| {
+            (
+                *section,
+                items(node, *section, scope, is_about_nodes, faults),
+            )
+        })
         .collect();
     // A lone empty list is default deny; beside others it is as if it were not there.
     let has_content = present.iter().any(|(_, node)| !node.is_empty_list());
@@ -99,27 +108,47 @@ fn rule(
     };
     Some(Rule {
         spec,
+        is_about_nodes,
         subject: subject?,
         ingress: half(Direction::Ingress, default_deny.0),
         egress: half(Direction::Egress, default_deny.1),
     })
 }
 
-/// The pods the rule is about. Nodes can be no subject yet.
-fn subject(fields: &Fields<'_>, namespace: Option<&str>, faults: &mut Faults) -> Option<Selector> {
+/// The endpoints the rule is about: pods, or this node.
+fn subject(
+    spec: &Node<'_>,
+    fields: &Fields<'_>,
+    namespace: Option<&str>,
+    settings: &Settings,
+    faults: &mut Faults,
+) -> Option<Selector> {
     if let Some(node) = fields.get("nodeSelector") {
-        let expected = match namespace {
-            Some(_) => "no nodeSelector: only a clusterwide policy can have one",
-            None => "no nodeSelector: policies for nodes are not supported yet",
-        };
-        node.fault(expected, faults);
-        return None;
+        if namespace.is_some() {
+            node.fault(
+                "no nodeSelector: only a clusterwide policy can have one",
+                faults,
+            );
+            return None;
+        }
+        if fields.get("endpointSelector").is_some() {
+            spec.fault_found("endpointSelector or nodeSelector", "both", faults);
+            return None;
+        }
+        if !settings.has_host_firewall {
+            node.warn(
+                "the host firewall is off, so the policy does nothing on this node",
+                faults,
+            );
+        }
+        return Some(selectors::own_node(&node, faults));
     }
     let expected = "the pods it is about; {} for all";
     let node = fields.required("endpointSelector", expected, faults)?;
     let scope = Scope {
         namespace,
         is_about_init: false,
+        settings,
     };
     Some(selectors::subject(&node, scope, faults))
 }
@@ -210,13 +239,13 @@ fn items(
     node: &Node<'_>,
     section: Section,
     scope: Scope<'_>,
-    settings: &Settings,
+    is_about_nodes: bool,
     faults: &mut Faults,
 ) -> Vec<Item> {
     let list = node.list(faults);
     let items = list.iter().enumerate();
     items
-        .filter_map(|(place, node)| item(node, place, section, scope, settings, faults))
+        .filter_map(|(place, node)| item(node, place, section, scope, is_about_nodes, faults))
         .collect()
 }
 
@@ -225,12 +254,18 @@ fn item(
     index: usize,
     section: Section,
     scope: Scope<'_>,
-    settings: &Settings,
+    is_about_nodes: bool,
     faults: &mut Faults,
 ) -> Option<Item> {
     let fields = item_fields(node, section, faults)?;
     let peers = peers::read(node, &fields, section, scope, faults);
-    let traffic = traffic(node, &fields, section, settings, faults);
+    let place = Place {
+        section,
+        is_about_nodes,
+        settings: scope.settings,
+    };
+    let traffic = traffic(node, &fields, place, faults);
+    let authentication = authentication(&fields, section, faults);
     let (peers, traffic) = match (peers, traffic) {
         // `- {}` names nobody: it is there for the default deny that comes with the section.
         (None, None) => (Peers::Of(Vec::new()), Traffic::All),
@@ -239,6 +274,13 @@ fn item(
     Some(Item {
         section,
         index,
+        order: Order::default(),
+        action: if section.is_deny() {
+            Action::Deny
+        } else {
+            Action::Allow
+        },
+        authentication,
         peers,
         traffic,
     })
@@ -266,7 +308,6 @@ fn item_fields<'a>(node: &Node<'a>, section: Section, faults: &mut Faults) -> Op
             "toEntities",
             "toNodes",
             "toGroups",
-            "toServices",
             "toPorts",
             "icmps",
         ],
@@ -274,14 +315,12 @@ fn item_fields<'a>(node: &Node<'a>, section: Section, faults: &mut Faults) -> Op
     if !section.is_deny() {
         known.push("authentication");
     }
+    if section.direction() == Direction::Egress {
+        known.push("toServices");
+        // In a deny section too, so that the error can say more than "unknown".
+        known.push("toFQDNs");
+    }
     let fields = Fields::lenient(node, faults)?;
-    // Known here so that the error can say more than "unknown".
-    known.extend(
-        fields
-            .get("toFQDNs")
-            .filter(|_| section.direction() == Direction::Egress)
-            .map(|_| "toFQDNs"),
-    );
     known.extend(fields.get("termination").map(|_| "termination"));
     let fields = Fields::strict(node, &format!("an item of {section}"), &known, faults)?;
     for name in ["fromRequires", "toRequires"] {
@@ -291,12 +330,6 @@ fn item_fields<'a>(node: &Node<'a>, section: Section, faults: &mut Faults) -> Op
                 faults,
             );
         }
-    }
-    if let Some(node) = fields.get("authentication").filter(|_| !section.is_deny()) {
-        node.fault(
-            "no authentication: not supported yet, it comes with the mTLS stage",
-            faults,
-        );
     }
     if let Some(node) = fields.get("termination") {
         node.fault(
@@ -309,12 +342,38 @@ fn item_fields<'a>(node: &Node<'a>, section: Section, faults: &mut Faults) -> Op
     Some(fields)
 }
 
+fn authentication(
+    fields: &Fields<'_>,
+    section: Section,
+    faults: &mut Faults,
+) -> Option<Authentication> {
+    let node = fields
+        .get("authentication")
+        .filter(|_| !section.is_deny())?;
+    let fields = Fields::strict(&node, "authentication", &["mode"], faults)?;
+    let mode = fields.required("mode", AUTHENTICATION, faults)?;
+    let read = match mode.text(faults)? {
+        "disabled" => Authentication::Disabled,
+        "required" => Authentication::Required,
+        "test-always-fail" => Authentication::AlwaysFails,
+        _ => {
+            mode.fault(AUTHENTICATION, faults);
+            return None;
+        }
+    };
+    if read != Authentication::Disabled {
+        node.warn(LATER, faults);
+    }
+    Some(read)
+}
+
+const AUTHENTICATION: &str = "disabled, required or test-always-fail";
+
 /// The L4 part of an item; None when there is none.
 fn traffic(
     item: &Node<'_>,
     fields: &Fields<'_>,
-    section: Section,
-    settings: &Settings,
+    place: Place<'_>,
     faults: &mut Faults,
 ) -> Option<Traffic> {
     let to_ports = fields.list("toPorts", faults);
@@ -332,12 +391,12 @@ fn traffic(
     }
     let ports = to_ports
         .iter()
-        .flat_map(|node| ports::to_ports_entry(node, section.is_deny(), faults));
+        .flat_map(|node| ports::to_ports_entry(node, place, faults));
     let mut matches: Vec<_> = ports.collect();
     matches.extend(
         icmps
             .iter()
-            .flat_map(|node| icmp::entry(node, settings, faults)),
+            .flat_map(|node| icmp::entry(node, place.settings, faults)),
     );
     Some(Traffic::Of(matches))
 }

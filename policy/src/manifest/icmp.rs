@@ -116,5 +116,9 @@ fn field(node: &Node<'_>, settings: &Settings, faults: &mut Faults) -> Option<Po
     } else {
         Ports::Range(number, number)
     };
-    Some(PortMatch { protocol, ports })
+    Some(PortMatch {
+        protocol,
+        ports,
+        inspection: None,
+    })
 }

@@ -4,13 +4,17 @@
 
 use super::metadata::Metadata;
 use super::node::{Faults, Fields, Node};
-use super::{peers, ports, selectors};
-use crate::{Direction, Half, Item, Peer, Peers, Policy, Rule, Section, Traffic};
+use super::selectors::{self, Scope};
+use super::{peers, ports};
+use crate::{
+    Action, Direction, Half, Item, Order, Peer, Peers, Policy, Rule, Section, Settings, Traffic,
+};
 
 /// Reads a NetworkPolicy.
 pub(crate) fn network_policy(
     node: &Node<'_>,
     metadata: &Metadata,
+    settings: &Settings,
     faults: &mut Faults,
 ) -> Option<Policy> {
     let known = ["apiVersion", "kind", "metadata", "spec", "status"];
@@ -21,8 +25,13 @@ pub(crate) fn network_policy(
     let subject = fields.required("podSelector", "the pods it is about; {} for all", faults)?;
     let subject = selectors::pods(Some(&subject), None, &metadata.namespace, faults);
     let types = policy_types(&fields, faults);
-    let ingress = items(&fields, Section::Ingress, &metadata.namespace, faults);
-    let egress = items(&fields, Section::Egress, &metadata.namespace, faults);
+    let scope = Scope {
+        namespace: Some(&metadata.namespace),
+        is_about_init: false,
+        settings,
+    };
+    let ingress = items(&fields, Section::Ingress, scope, faults);
+    let egress = items(&fields, Section::Egress, scope, faults);
     let is_about = |direction: Direction, by_default: bool| match &types {
         Some(types) => types.contains(&direction),
         None => by_default,
@@ -47,8 +56,10 @@ pub(crate) fn network_policy(
         }
     }
     Some(Policy {
+        is_audited: false,
         rules: vec![Rule {
             spec: None,
+            is_about_nodes: false,
             subject,
             ingress: is_about(Direction::Ingress, true).then(|| half(ingress)),
             egress: is_about(Direction::Egress, has_egress).then(|| half(egress)),
@@ -73,7 +84,12 @@ fn policy_types(fields: &Fields<'_>, faults: &mut Faults) -> Option<Vec<Directio
     Some(read.collect())
 }
 
-fn items(fields: &Fields<'_>, section: Section, namespace: &str, faults: &mut Faults) -> Vec<Item> {
+fn items(
+    fields: &Fields<'_>,
+    section: Section,
+    scope: Scope<'_>,
+    faults: &mut Faults,
+) -> Vec<Item> {
     let (what, peers_name) = match section.direction() {
         Direction::Ingress => ("an ingress rule", "from"),
         Direction::Egress => ("an egress rule", "to"),
@@ -86,7 +102,7 @@ fn items(fields: &Fields<'_>, section: Section, namespace: &str, faults: &mut Fa
         let from: Vec<_> = fields
             .list(peers_name, faults)
             .iter()
-            .map(|node| peer(node, namespace, faults))
+            .map(|node| peer(node, scope, faults))
             .collect();
         let ports: Vec<_> = fields
             .list("ports", faults)
@@ -98,6 +114,9 @@ fn items(fields: &Fields<'_>, section: Section, namespace: &str, faults: &mut Fa
         items.push(Item {
             section,
             index,
+            order: Order::default(),
+            action: Action::Allow,
+            authentication: None,
             peers: if is_all.0 {
                 Peers::Any
             } else {
@@ -113,7 +132,7 @@ fn items(fields: &Fields<'_>, section: Section, namespace: &str, faults: &mut Fa
     items
 }
 
-fn peer(node: &Node<'_>, namespace: &str, faults: &mut Faults) -> Option<Peer> {
+fn peer(node: &Node<'_>, scope: Scope<'_>, faults: &mut Faults) -> Option<Peer> {
     let known = ["podSelector", "namespaceSelector", "ipBlock"];
     let fields = Fields::strict(node, "a peer", &known, faults)?;
     let (pods, namespaces) = (fields.get("podSelector"), fields.get("namespaceSelector"));
@@ -127,12 +146,12 @@ fn peer(node: &Node<'_>, namespace: &str, faults: &mut Faults) -> Option<Peer> {
             node.fault("podSelector, namespaceSelector or ipBlock", faults);
             None
         }
-        None => Some(Peer::Labels(selectors::pods(
-            pods.as_ref(),
-            namespaces.as_ref(),
-            namespace,
-            faults,
-        ))),
+        None => {
+            let own = scope.namespace.unwrap_or_default();
+            let mut selector = selectors::pods(pods.as_ref(), namespaces.as_ref(), own, faults);
+            scope.confine_to_cluster(&mut selector);
+            Some(Peer::Labels(selector))
+        }
     }
 }
 

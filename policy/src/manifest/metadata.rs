@@ -12,6 +12,27 @@ pub(crate) struct Metadata {
     pub(crate) namespace: String,
     pub(crate) labels: BTreeMap<String, String>,
     pub(crate) annotations: BTreeMap<String, String>,
+    /// Empty where none is given.
+    pub(crate) uid: String,
+}
+
+/// The annotation that says whether a policy is enforced or only reported.
+const ENFORCEMENT_KEY: &str = "portcullis.io/enforcement";
+
+impl Metadata {
+    /// Whether a policy is only to be reported. An annotation that is misspelt is a fault: the
+    /// policy would be enforced, or not, against what its author wants.
+    pub(crate) fn is_audited(&self, object: &Node<'_>, faults: &mut Faults) -> bool {
+        match self.annotations.get(ENFORCEMENT_KEY).map(String::as_str) {
+            None | Some("enforce") => false,
+            Some("audit") => true,
+            Some(other) => {
+                let expected = format!("audit or enforce in the annotation {ENFORCEMENT_KEY}");
+                object.fault_found(&expected, &quoted(other), faults);
+                false
+            }
+        }
+    }
 }
 
 /// [Kubernetes, `ObjectMeta`]
@@ -48,11 +69,13 @@ impl Metadata {
         let annotations = fields
             .get("annotations")
             .map_or_else(BTreeMap::new, |node| texts(&node, faults));
+        let uid = fields.get("uid").and_then(|node| node.text(faults));
         Some(Self {
             name: name?,
             namespace: namespace?,
             labels,
             annotations,
+            uid: uid.unwrap_or_default().to_owned(),
         })
     }
 }
@@ -60,7 +83,7 @@ impl Metadata {
 fn namespace(fields: &Fields<'_>, kind: Kind, faults: &mut Faults) -> Option<String> {
     let Some(node) = fields.get("namespace") else {
         if kind.is_namespaced()
-            && kind != Kind::Pod
+            && kind.is_policy()
             && let Some(name) = fields.get("name")
         {
             name.warn(

@@ -1,8 +1,9 @@
 //! Peers of an item of Cilium's kinds: who is meant by its L3 fields.
 
+use super::inspection;
 use super::node::{Faults, Fields, Node, nearest};
-use super::selectors::{self, Scope};
-use crate::{Cidr, Direction, Entity, Peer, Peers, Section};
+use super::selectors::{self, KeyStyle, Scope};
+use crate::{Cidr, Direction, Entity, Groups, Peer, Peers, Section, ServiceChoice, Services};
 
 /// Reads the L3 fields of an item; None when there are none.
 ///
@@ -113,22 +114,29 @@ fn kind(
             );
             Vec::new()
         }
-        "toFQDNs" => refuse(
-            node,
-            "toFQDNs",
-            "with the DNS stage; until then name addresses with toCIDR",
-            faults,
-        ),
-        "toServices" => refuse(
-            node,
-            "toServices",
-            "with services; until then select the pods with toEndpoints",
-            faults,
-        ),
+        "toFQDNs" => {
+            node.warn(
+                "read and checked, but no names are learned before the DNS stage: until then it \
+                 selects nobody",
+                faults,
+            );
+            list.iter()
+                .filter_map(|node| Some(Peer::Name(inspection::name_pattern(node, faults)?)))
+                .collect()
+        }
+        "toServices" => list
+            .iter()
+            .filter_map(|node| service(node, scope, faults))
+            .collect(),
+        "fromNodes" | "toNodes" if scope.settings.has_node_selectors => list
+            .iter()
+            .map(|node| Peer::Labels(selectors::other_nodes(node, faults)))
+            .collect(),
         "fromNodes" | "toNodes" => refuse(
             node,
             name,
-            "with node labels; until then use the entities host and remote-node",
+            "when the node's settings switch node selectors on; until then use the entities host \
+             and remote-node",
             faults,
         ),
         _ => refuse(
@@ -142,7 +150,7 @@ fn kind(
 
 fn refuse(node: &Node<'_>, name: &str, when: &str, faults: &mut Faults) -> Vec<Peer> {
     node.fault(
-        &format!("no {name}: not supported yet, it comes {when}"),
+        &format!("no {name}: not supported here, it comes {when}"),
         faults,
     );
     Vec::new()
@@ -178,31 +186,74 @@ pub(crate) fn cidr(node: &Node<'_>, faults: &mut Faults) -> Option<Cidr> {
 fn cidr_set_entry(node: &Node<'_>, faults: &mut Faults) -> Option<Peer> {
     let known = ["cidr", "cidrGroupRef", "cidrGroupSelector", "except"];
     let fields = Fields::strict(node, "a CIDR set", &known, faults)?;
-    for name in ["cidrGroupRef", "cidrGroupSelector"] {
-        if let Some(node) = fields.get(name) {
-            node.fault(
-                &format!("no {name}: CIDR groups are not supported yet; list the blocks here"),
-                faults,
-            );
-            return None;
-        }
-    }
-    let block = fields.required("cidr", "a block of addresses", faults);
-    let block = block.and_then(|node| cidr(&node, faults))?;
     let mut except = Vec::new();
     for node in fields.list("except", faults) {
-        let Some(hole) = cidr(&node, faults) else {
-            continue;
-        };
-        if !block.has(hole) {
-            node.fault(&format!("a block inside {block}"), faults);
+        if let Some(hole) = cidr(&node, faults) {
+            except.push((hole, node));
         }
-        except.push(hole);
     }
-    Some(Peer::Block {
-        cidr: block,
-        except,
-    })
+    let holes = except.iter().map(|(hole, _)| *hole).collect();
+    let choice = ["cidr", "cidrGroupRef", "cidrGroupSelector"].map(|name| fields.get(name));
+    match choice {
+        [Some(block), None, None] => {
+            let block = cidr(&block, faults)?;
+            for (hole, node) in &except {
+                if !block.has(*hole) {
+                    node.fault(&format!("a block inside {block}"), faults);
+                }
+            }
+            Some(Peer::Block {
+                cidr: block,
+                except: holes,
+            })
+        }
+        [None, Some(name), None] => Some(Peer::Group {
+            groups: Groups::Named(name.text(faults)?.to_owned()),
+            except: holes,
+        }),
+        [None, None, Some(labels)] => Some(Peer::Group {
+            groups: Groups::Labelled(selectors::plain(&labels, KeyStyle::Group, faults)),
+            except: holes,
+        }),
+        _ => {
+            node.fault("one of cidr, cidrGroupRef and cidrGroupSelector", faults);
+            None
+        }
+    }
+}
+
+fn service(node: &Node<'_>, scope: Scope<'_>, faults: &mut Faults) -> Option<Peer> {
+    let known = ["k8sService", "k8sServiceSelector"];
+    let fields = Fields::strict(node, "a service", &known, faults)?;
+    let own = |fields: &Fields<'_>, faults: &mut Faults| match fields.get("namespace") {
+        Some(node) if !node.is_text("") => node.text(faults).map(str::to_owned),
+        _ => scope.namespace.map(str::to_owned),
+    };
+    match (fields.get("k8sService"), fields.get("k8sServiceSelector")) {
+        (Some(node), None) => {
+            let known = ["serviceName", "namespace"];
+            let fields = Fields::strict(&node, "k8sService", &known, faults)?;
+            let name = fields.required("serviceName", "the name of a service", faults)?;
+            Some(Peer::Service(Services {
+                namespace: own(&fields, faults),
+                which: ServiceChoice::Named(name.text(faults)?.to_owned()),
+            }))
+        }
+        (None, Some(node)) => {
+            let known = ["selector", "namespace"];
+            let fields = Fields::strict(&node, "k8sServiceSelector", &known, faults)?;
+            let labels = fields.required("selector", "labels of services", faults)?;
+            let labels = selectors::plain(&labels, KeyStyle::Kubernetes, faults);
+            Some(Peer::Service(Services {
+                namespace: own(&fields, faults),
+                which: ServiceChoice::Labelled(labels),
+            }))
+        }
+        _ => {
+            node.fault("one of k8sService and k8sServiceSelector", faults);
+            None
+        }
+    }
 }
 
 fn entity(node: &Node<'_>, faults: &mut Faults) -> Option<Entity> {

@@ -1,7 +1,9 @@
 //! Ports: `toPorts` of Cilium's kinds, `ports` of a NetworkPolicy.
 
+use super::inspection::{self, Place};
 use super::node::{Faults, Fields, Node};
-use crate::{PortMatch, PortProtocol, Ports};
+use crate::{Inspection, PortMatch, PortProtocol, Ports, Proxy};
+use std::sync::Arc;
 
 /// Ports in one entry of `toPorts`. [policy-semantics §6]
 const PORTS_MAX: usize = 40;
@@ -12,7 +14,7 @@ const PORT: &str = "a port in quotes, \"0\" to \"65535\", or the name of one";
 /// Reads one element of `toPorts`.
 pub(crate) fn to_ports_entry(
     node: &Node<'_>,
-    is_deny: bool,
+    place: Place<'_>,
     faults: &mut Faults,
 ) -> Vec<PortMatch> {
     const KNOWN: &[&str] = &[
@@ -26,9 +28,15 @@ pub(crate) fn to_ports_entry(
     let Some(fields) = Fields::strict(node, "an element of toPorts", KNOWN, faults) else {
         return Vec::new();
     };
-    refuse_l7(&fields, is_deny, faults);
+    let inspection = inspection::read(node, &fields, place, faults).map(Arc::new);
     let list = fields.list("ports", faults);
     if list.is_empty() {
+        let is_dns = inspection
+            .as_ref()
+            .is_some_and(|inspection| inspection.proxy() == Proxy::Dns);
+        if is_dns {
+            node.fault_found("ports beside dns rules", "none", faults);
+        }
         node.warn(
             "no ports, so nothing matches; leave toPorts out to mean every port",
             faults,
@@ -44,54 +52,36 @@ pub(crate) fn to_ports_entry(
         );
     }
     list.iter()
-        .filter_map(|node| cilium_port(node, faults))
+        .filter_map(|node| {
+            let mut port = cilium_port(node, faults)?;
+            if let Some(inspection) = &inspection {
+                check_inspected(node, &port, inspection, faults);
+                port.inspection = Some(Arc::clone(inspection));
+            }
+            Some(port)
+        })
         .collect()
 }
 
-/// Whatever is judged above L4 is refused, not passed over: without it the entry would mean more,
-/// or, in a deny section, forbid more.
-fn refuse_l7(fields: &Fields<'_>, is_deny: bool, faults: &mut Faults) {
-    if let Some(rules) = fields.get("rules") {
-        let known = ["http", "dns", "l7proto", "l7"];
-        let Some(kinds) = Fields::strict(&rules, "rules", &known, faults) else {
-            return;
-        };
-        for kind in known.iter().filter_map(|name| kinds.get(name)) {
-            if kind.is_empty_list() {
-                kind.warn(
-                    "an empty list is as if it were not there: nothing is filtered",
-                    faults,
-                );
-            } else if is_deny {
-                kind.fault(
-                    "no rules in a deny section: to deny single requests is an extension that \
-                     comes with the L7 stage and is not supported yet; without the rules this \
-                     would deny the whole port, so it is refused and not cut down",
-                    faults,
-                );
-            } else {
-                kind.fault(
-                    "no rules above L4: they are not supported yet and come with the L7 stage; \
-                     without them the whole port would be open, so they are not passed over",
-                    faults,
-                );
-            }
-        }
+/// Only connections to one known service can be looked at. [policy-semantics §8.1, §13]
+fn check_inspected(
+    node: &Node<'_>,
+    port: &PortMatch,
+    inspection: &Inspection,
+    faults: &mut Faults,
+) {
+    let is_dns = inspection.proxy() == Proxy::Dns;
+    if !is_dns && port.protocol != PortProtocol::Tcp {
+        node.fault_found("TCP where rules above L4 are", "another protocol", faults);
     }
-    for name in [
-        "listener",
-        "terminatingTLS",
-        "originatingTLS",
-        "serverNames",
-    ] {
-        if let Some(node) = fields.get(name) {
-            let expected = if is_deny {
-                format!("only ports in a deny section: {name} is not one of its fields")
-            } else {
-                format!("no {name}: it is not supported yet and comes with the L7 stage")
-            };
-            node.fault(&expected, faults);
+    match port.ports {
+        Ports::Range(0, _) => {
+            node.fault_found("a port where rules above L4 are", "every port", faults);
         }
+        Ports::Range(first, last) if is_dns && first != last => {
+            node.fault_found("one port where dns rules are", "a range", faults);
+        }
+        _ => {}
     }
 }
 
@@ -135,6 +125,7 @@ fn cilium_port(node: &Node<'_>, faults: &mut Faults) -> Option<PortMatch> {
     Some(PortMatch {
         protocol: protocol?,
         ports,
+        inspection: None,
     })
 }
 
@@ -186,7 +177,7 @@ fn read_port(node: &Node<'_>, faults: &mut Faults) -> Option<Ports> {
 }
 
 /// [RFC 6335 §5.1]
-fn is_port_name(text: &str) -> bool {
+pub(crate) fn is_port_name(text: &str) -> bool {
     (1..=15).contains(&text.len())
         && text
             .bytes()
@@ -226,6 +217,7 @@ pub(crate) fn network_policy_port(node: &Node<'_>, faults: &mut Faults) -> Optio
         return Some(PortMatch {
             protocol: protocol?,
             ports: Ports::ALL,
+            inspection: None,
         });
     };
     let ports = if port.is_number() {
@@ -250,5 +242,6 @@ pub(crate) fn network_policy_port(node: &Node<'_>, faults: &mut Faults) -> Optio
     Some(PortMatch {
         protocol: protocol?,
         ports,
+        inspection: None,
     })
 }

@@ -2,8 +2,8 @@
 
 use super::metadata::{LABEL_VALUE, is_label_key, is_label_value};
 use super::node::{Faults, Fields, Node, quoted};
-use crate::label::{NAMESPACE_KEY, NAMESPACE_LABELS_PREFIX};
-use crate::{KeySource, Operator, Requirement, Selector};
+use crate::label::{CLUSTER_KEY, NAMESPACE_KEY, NAMESPACE_LABELS_PREFIX};
+use crate::{KeySource, Operator, Requirement, Selector, Settings};
 
 /// What a policy's selectors are confined to. [policy-semantics §3.2]
 #[derive(Debug, Clone, Copy)]
@@ -12,6 +12,24 @@ pub(crate) struct Scope<'a> {
     pub(crate) namespace: Option<&'a str>,
     /// Whether the subject is the pods whose labels are not known yet.
     pub(crate) is_about_init: bool,
+    /// What the node's owner decided.
+    pub(crate) settings: &'a Settings,
+}
+
+impl Scope<'_> {
+    /// Where peers are those of this cluster unless they name one, says so.
+    pub(crate) fn confine_to_cluster(self, selector: &mut Selector) {
+        let names_one = |requirement: &Requirement| {
+            requirement.key == CLUSTER_KEY || requirement.source == KeySource::Reserved
+        };
+        if self.settings.is_confined_to_cluster && !selector.requirements.iter().any(names_one) {
+            selector.requirements.push(Requirement {
+                source: KeySource::K8s,
+                key: CLUSTER_KEY.to_owned(),
+                operator: Operator::In(vec![self.settings.cluster_name.clone()]),
+            });
+        }
+    }
 }
 
 /// What a selector's keys may look like.
@@ -21,6 +39,10 @@ pub(crate) enum KeyStyle {
     Cilium,
     /// `app`, among labels from the API server.
     Kubernetes,
+    /// `zone`, among labels of nodes.
+    Node,
+    /// `kind`, among labels of groups of address blocks.
+    Group,
 }
 
 /// The subject of a Cilium policy, confined to its namespace.
@@ -66,7 +88,38 @@ pub(crate) fn peer(node: &Node<'_>, scope: Scope<'_>, faults: &mut Faults) -> Se
         None => {}
     }
     confine_to_pods(&mut selector);
+    scope.confine_to_cluster(&mut selector);
     selector
+}
+
+/// Nodes that a policy is about: this one, if it has the labels.
+pub(crate) fn own_node(node: &Node<'_>, faults: &mut Faults) -> Selector {
+    let mut selector = plain(node, KeyStyle::Cilium, faults);
+    selector.requirements.push(is_reserved("host"));
+    selector
+}
+
+/// Other nodes, by their labels.
+pub(crate) fn other_nodes(node: &Node<'_>, faults: &mut Faults) -> Selector {
+    let mut selector = plain(node, KeyStyle::Node, faults);
+    selector.requirements.push(is_reserved("remote-node"));
+    selector
+}
+
+/// A selector that is not confined to anything.
+pub(crate) fn plain(node: &Node<'_>, style: KeyStyle, faults: &mut Faults) -> Selector {
+    let read = read(node, style, faults).into_iter();
+    Selector {
+        requirements: read.map(|(requirement, _)| requirement).collect(),
+    }
+}
+
+fn is_reserved(key: &str) -> Requirement {
+    Requirement {
+        source: KeySource::Reserved,
+        key: key.to_owned(),
+        operator: Operator::Exists,
+    }
 }
 
 /// Keeps a selector of only negative requirements from selecting the world, this node and all
@@ -223,14 +276,21 @@ fn read_key(
 ) -> Option<(KeySource, String)> {
     let (source, key) = match (style, text.split_once(':')) {
         (KeyStyle::Kubernetes, _) => (KeySource::K8s, text),
+        (KeyStyle::Node, _) => (KeySource::Node, text.strip_prefix("node:").unwrap_or(text)),
+        (KeyStyle::Group, _) => (
+            KeySource::Any,
+            text.strip_prefix("cidrgroup:").unwrap_or(text),
+        ),
         (KeyStyle::Cilium, None) => (KeySource::Any, text),
         (KeyStyle::Cilium, Some((source, key))) => {
             let source = match source {
                 "any" => KeySource::Any,
                 "k8s" => KeySource::K8s,
                 "reserved" => KeySource::Reserved,
+                "node" => KeySource::Node,
                 _ => {
-                    let expected = "a label key from the source any, k8s or reserved (other sources are not supported yet)";
+                    let expected = "a label key from the source any, k8s, node or reserved (groups \
+                                    of address blocks are selected with cidrGroupSelector)";
                     node.fault_found(expected, &quoted(text), faults);
                     return None;
                 }

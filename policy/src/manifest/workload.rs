@@ -19,6 +19,7 @@ pub(crate) fn pod(node: &Node<'_>, metadata: &Metadata, faults: &mut Faults) -> 
         name: metadata.name.clone(),
         labels: metadata.labels.clone(),
         annotations: metadata.annotations.clone(),
+        uid: metadata.uid.clone(),
         ..Pod::default()
     };
     if let Some(spec) = fields.get("spec")
@@ -107,7 +108,7 @@ fn read_status(status: &Fields<'_>, pod: &mut Pod, faults: &mut Faults) {
     });
 }
 
-fn address(node: &Node<'_>, faults: &mut Faults) -> Option<IpAddr> {
+pub(crate) fn address(node: &Node<'_>, faults: &mut Faults) -> Option<IpAddr> {
     let text = node.text(faults)?;
     // A pod that has just been made has the field, but nothing in it.
     if text.is_empty() {
@@ -116,7 +117,7 @@ fn address(node: &Node<'_>, faults: &mut Faults) -> Option<IpAddr> {
     let address: Option<IpAddr> = text.parse().ok();
     let usable = address.filter(|address| !address.is_unspecified() && !address.is_multicast());
     if usable.is_none() {
-        node.fault("the address of a pod", faults);
+        node.fault("an address", faults);
     }
     usable
 }

@@ -57,12 +57,13 @@ fn what_is_no_mapping_is_refused() {
 
 #[test]
 fn an_unknown_kind_is_answered_with_the_known_ones() {
-    let kinds =
-        "Namespace, Pod, CiliumNetworkPolicy, CiliumClusterwideNetworkPolicy, NetworkPolicy";
+    let kinds = "Namespace, Pod, CiliumNetworkPolicy, CiliumClusterwideNetworkPolicy, \
+                 NetworkPolicy, ClusterNetworkPolicy, CiliumEgressGatewayPolicy, CiliumCIDRGroup, \
+                 Node, Service, Endpoints, EndpointSlice";
     assert_eq!(
-        errors("apiVersion: v1\nkind: Service\nmetadata: {name: a}\n"),
+        errors("apiVersion: v1\nkind: Certificate\nmetadata: {name: a}\n"),
         [format!(
-            "web.yaml, document 1, kind: expected one of the kinds {kinds}, found \"Service\""
+            "web.yaml, document 1, kind: expected one of the kinds {kinds}, found \"Certificate\""
         )]
     );
     assert_eq!(
@@ -189,11 +190,11 @@ fn pods_are_checked_where_we_read_them() {
     let cases = [
         (
             "status: {podIPs: [{ip: 10.0.0}]}",
-            "status.podIPs[0].ip: expected the address of a pod, found \"10.0.0\"",
+            "status.podIPs[0].ip: expected an address, found \"10.0.0\"",
         ),
         (
             "status: {podIP: 0.0.0.0}",
-            "status.podIP: expected the address of a pod, found \"0.0.0.0\"",
+            "status.podIP: expected an address, found \"0.0.0.0\"",
         ),
         (
             "spec: {hostNetwork: 'yes'}",

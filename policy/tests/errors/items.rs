@@ -16,7 +16,8 @@ fn peers_are_checked() {
     );
     refuses(
         "  egress: [{toCIDRSet: [{}]}]\n",
-        "spec.egress[0].toCIDRSet[0].cidr: expected a block of addresses, found nothing",
+        "spec.egress[0].toCIDRSet[0]: expected one of cidr, cidrGroupRef and cidrGroupSelector, found \
+         an empty mapping",
     );
     refuses(
         "  egress: [{toCIDRSet: [{cidr: 10.0.0.0/8, except: [11.0.0.0/16]}]}]\n",

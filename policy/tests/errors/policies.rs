@@ -122,8 +122,7 @@ fn selectors_are_checked() {
         ),
         (
             "{matchLabels: {'fqdn:a': x}}",
-            ".matchLabels[\"fqdn:a\"]: expected a label key from the source any, k8s or reserved \
-             (other sources are not supported yet), found \"fqdn:a\"",
+            ".matchLabels[\"fqdn:a\"]: expected a label key from the source any, k8s, node or reserved (groups of address blocks are selected with cidrGroupSelector), found \"fqdn:a\"",
         ),
         (
             "{matchExpressions: [{key: a, operator: Is}]}",
@@ -153,74 +152,97 @@ fn selectors_are_checked() {
 }
 
 #[test]
-fn what_is_not_supported_yet_is_refused_by_name() {
+fn what_is_not_supported_here_is_refused_by_name() {
     let cases = [
-        ("egress", "toFQDNs: [{matchName: a.example}]", "toFQDNs"),
-        (
-            "egress",
-            "toServices: [{k8sService: {serviceName: s}}]",
-            "toServices",
-        ),
         ("egress", "toNodes: [{}]", "toNodes"),
         ("egress", "toGroups: [{aws: {}}]", "toGroups"),
         ("ingress", "fromNodes: [{}]", "fromNodes"),
         ("ingress", "fromGroups: [{}]", "fromGroups"),
-        (
-            "ingress",
-            "fromCIDRSet: [{cidrGroupRef: g}]",
-            "fromCIDRSet[0].cidrGroupRef",
-        ),
-        (
-            "ingress",
-            "authentication: {mode: required}",
-            "authentication",
-        ),
-        (
-            "ingress",
-            "toPorts: [{ports: [{port: '80'}], rules: {http: [{}]}}]",
-            "toPorts[0].rules.http",
-        ),
-        (
-            "egress",
-            "toPorts: [{ports: [{port: '53'}], rules: {dns: [{}]}}]",
-            "toPorts[0].rules.dns",
-        ),
-        (
-            "egress",
-            "toPorts: [{ports: [{port: '443'}], serverNames: [a.b]}]",
-            "toPorts[0].serverNames",
-        ),
-        (
-            "egress",
-            "toPorts: [{ports: [{port: '443'}], terminatingTLS: {}}]",
-            "toPorts[0].terminatingTLS",
-        ),
-        (
-            "egress",
-            "toPorts: [{ports: [{port: '443'}], originatingTLS: {}}]",
-            "toPorts[0].originatingTLS",
-        ),
-        (
-            "egress",
-            "toPorts: [{ports: [{port: '443'}], listener: {}}]",
-            "toPorts[0].listener",
-        ),
     ];
     for (section, item, field) in cases {
-        let text = policy(&format!("  {section}: [{{{item}}}]\n"));
-        let found = parse_documents("web.yaml", &text, &Settings::default()).expect_err(item);
+        let found = errors(&policy(&format!("  {section}: [{{{item}}}]\n")));
         assert_eq!(found.len(), 1, "{item}: {found:?}");
-        assert_eq!(
-            found[0].field,
-            format!("spec.{section}[0].{field}"),
-            "{item}"
-        );
-        assert!(
-            found[0].expected.contains("not supported yet"),
-            "{item}: {}",
-            found[0]
-        );
+        let start = format!("web.yaml, document 1, spec.{section}[0].{field}: expected no {field}");
+        assert!(found[0].starts_with(&start), "{}", found[0]);
+        assert!(found[0].contains("not supported here"), "{}", found[0]);
     }
+}
+
+/// Asserts that an egress item is refused with these words.
+#[track_caller]
+fn refused_item(item: &str, words: &str) {
+    let found = errors(&policy(&format!("  egress: [{{{item}}}]\n")));
+    assert!(
+        found.iter().any(|error| error.contains(words)),
+        "{item}: {found:?}"
+    );
+}
+
+#[test]
+fn what_is_asked_above_l4_is_checked() {
+    let tcp =
+        |rest: &str| format!("toPorts: [{{ports: [{{port: '443', protocol: TCP}}], {rest}}}]");
+    refused_item(
+        "toPorts: [{ports: [{port: '80'}], rules: {http: [{}]}}]",
+        "expected TCP where",
+    );
+    refused_item(
+        &tcp("rules: {http: [{}], dns: [{matchName: a}]}"),
+        "one kind of rules",
+    );
+    refused_item(
+        &tcp("rules: {dns: [{}]}"),
+        "one of matchName and matchPattern",
+    );
+    refused_item(&tcp("rules: {kafka: [{}]}"), "have been removed");
+    refused_item(&tcp("rules: {l7proto: x}"), "have been removed");
+    refused_item(&tcp("rules: {htp: [{}]}"), "did you mean http?");
+    refused_item(
+        &tcp("rules: {http: [{path: '(?=a)'}]}"),
+        "a regular expression of RE2",
+    );
+    refused_item(
+        &tcp("rules: {http: [{path: '((a{1,999}){1,999}){1,999}'}]}"),
+        "regular expression",
+    );
+    refused_item(&tcp("rules: {http: [{host: 'a(b'}]}"), "regular expression");
+    refused_item(
+        &tcp("rules: {http: [{headerMatches: [{name: a, mismatch: DROP}]}]}"),
+        "LOG, ADD",
+    );
+    refused_item(&tcp("serverNames: ['']"), "a server name");
+    refused_item(
+        &tcp("serverNames: [a.b], rules: {http: [{}]}"),
+        "terminatingTLS",
+    );
+    refused_item(&tcp("terminatingTLS: {}"), "the secret that holds");
+    refused_item(&tcp("listener: {}"), "the name of a listener");
+    refused_item("toFQDNs: [{matchName: 'a$b'}]", "at most 255");
+    refused_item(
+        "toFQDNs: [{matchName: a, matchPattern: b}]",
+        "one of matchName",
+    );
+    refused_item(
+        "authentication: {mode: maybe}",
+        "disabled, required or test-always-fail",
+    );
+    let range = "toPorts: [{ports: [{port: '53', endPort: 54, protocol: UDP}], rules: {dns: [{matchName: a}]}}]";
+    refused_item(range, "one port where dns rules are");
+}
+
+#[test]
+fn an_enforcement_that_is_misspelt_is_refused() {
+    let text = policy("  ingress: [{}]\n").replace(
+        "name: p",
+        "name: p, annotations: {portcullis.io/enforcement: adit}",
+    );
+    assert_eq!(
+        errors(&text),
+        [
+            "web.yaml, document 1: expected audit or enforce in the annotation \
+          portcullis.io/enforcement, found \"adit\""
+        ]
+    );
 }
 
 #[test]
