@@ -102,6 +102,8 @@ pub struct Config {
     pub pod_cidrs: Vec<AddressBlock>,
     /// What happens to an endpoint that no policy selects.
     pub policy_enforcement_mode: EnforcementMode,
+    /// Whether no policy is enforced, and what each would deny is only reported.
+    pub policy_audit_mode: bool,
     /// Whether this node reaches its own pods in spite of default deny.
     pub allow_localhost: AllowLocalhost,
     /// Ours, or Cilium's reading, where the two differ.
@@ -127,6 +129,7 @@ impl Default for Config {
             uplink: None,
             pod_cidrs: Vec::new(),
             policy_enforcement_mode: EnforcementMode::Default,
+            policy_audit_mode: false,
             allow_localhost: AllowLocalhost::Always,
             compat: Compat::Portcullis,
             workers: WorkersConfig::default(),

@@ -75,7 +75,7 @@ impl RuleLedger {
         }
         self.settle();
         let mut kept = HashSet::new();
-        for rule in rules(tables) {
+        for (_, rule) in tables.rules() {
             let key = RuleKey::of(rule);
             self.past.entry(key.clone()).or_insert(Past {
                 since: now,
@@ -85,8 +85,10 @@ impl RuleLedger {
             kept.insert(key);
         }
         self.past.retain(|key, _| kept.contains(key));
+        let ids = tables.rules().map(|(id, _)| id.0 as usize + 1);
+        let id_end = ids.max().unwrap_or(0);
         let by_worker: Vec<_> = (0..workers)
-            .map(|_| Arc::new(RuleHits::new(tables.rule_count())))
+            .map(|_| Arc::new(RuleHits::new(id_end)))
             .collect();
         self.counted.push(Counted {
             tables: Arc::clone(tables),
@@ -108,8 +110,8 @@ impl RuleLedger {
         self.counted = held;
         self.counted.extend(newest);
         for counted in left {
-            for (number, rule) in rules(&counted.tables).enumerate() {
-                let (connections, last) = counted.sum(number);
+            for (id, rule) in counted.tables.rules() {
+                let (connections, last) = counted.sum(id);
                 if let Some(past) = self.past.get_mut(&RuleKey::of(rule)) {
                     past.connections += connections;
                     past.last = past.last.max(last);
@@ -126,16 +128,19 @@ impl RuleLedger {
         };
         let mut figures = self.past.clone();
         for counted in &self.counted {
-            for (number, rule) in rules(&counted.tables).enumerate() {
-                let (connections, last) = counted.sum(number);
+            for (id, rule) in counted.tables.rules() {
+                let (connections, last) = counted.sum(id);
                 if let Some(figure) = figures.get_mut(&RuleKey::of(rule)) {
                     figure.connections += connections;
                     figure.last = figure.last.max(last);
                 }
             }
         }
-        rules(&newest.tables)
-            .filter_map(|rule| {
+        let mut rules: Vec<_> = newest.tables.rules().collect();
+        rules.sort_by_key(|(id, _)| *id);
+        rules
+            .into_iter()
+            .filter_map(|(_, rule)| {
                 let figure = figures.get(&RuleKey::of(rule))?;
                 Some(RuleStatus {
                     policy: FlowPolicy::of_rule(rule),
@@ -150,20 +155,12 @@ impl RuleLedger {
 
 impl Counted {
     /// What all workers counted of a rule.
-    fn sum(&self, number: usize) -> (u64, Now) {
-        let rule = u32::try_from(number).map(RuleId);
-        let hits = self
-            .by_worker
-            .iter()
-            .filter_map(|hits| Some(hits.of(rule.ok()?)));
+    fn sum(&self, rule: RuleId) -> (u64, Now) {
+        let hits = self.by_worker.iter().map(|hits| hits.of(rule));
         hits.fold((0, Now(0)), |(connections, last), hit| {
             (connections + hit.connections, last.max(hit.last))
         })
     }
-}
-
-fn rules(tables: &Tables) -> impl Iterator<Item = &RuleOrigin> {
-    (0..tables.rule_count()).filter_map(|number| tables.rule(RuleId(u32::try_from(number).ok()?)))
 }
 
 /// A moment of the monotonic clock on the wall's.

@@ -291,6 +291,43 @@ fn a_diff_names_pairs_ports_and_reasons() {
 }
 
 #[test]
+fn an_audited_policy_is_explained_and_not_enforced() {
+    let audited = POLICIES.replace(
+        "metadata: {name: allow-frontend,",
+        "metadata: {annotations: {portcullis.io/enforcement: audit}, name: allow-frontend,",
+    );
+    let by = "CiliumNetworkPolicy backend/allow-frontend";
+    let asked = |reading: &Reading, from: &str, port: &str| {
+        let question = Question {
+            from: from.into(),
+            to: "api".into(),
+            port: port.into(),
+        };
+        let told = explain(reading, &question).expect("a question that is understood");
+        let side = told.ingress.expect("a pod has a policy");
+        (told.verdict, side.reason, side.audit)
+    };
+    let open = "ingress: no policy selects it";
+    let says = |verdict: &str, audit: &str| (verdict.into(), open.into(), Some(audit.into()));
+    for reading in [
+        reading(&[PODS, &audited]),
+        Reading::of_state(&state("policyAuditMode: true\n", &[PODS, POLICIES])).expect("valid"),
+    ] {
+        assert_eq!(
+            asked(&reading, "web", "8005"),
+            says("AUDIT", &format!("ingress denied by {by} ingressDeny[0]"))
+        );
+        assert_eq!(
+            asked(&reading, "web", "80"),
+            says("FORWARDED", &format!("ingress allowed by {by} ingress[0]"))
+        );
+        let (verdict, reason, audit) = asked(&reading, "web", "443");
+        assert_eq!((verdict.as_str(), reason.as_str()), ("AUDIT", open));
+        assert!(audit.is_some_and(|audit| audit.starts_with("ingress default deny")));
+    }
+}
+
+#[test]
 fn what_could_go_is_found() {
     let duplicate = "
 apiVersion: cilium.io/v2

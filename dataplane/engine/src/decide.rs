@@ -23,12 +23,28 @@ pub(crate) struct Denial {
     pub verdict: Option<Verdict>,
 }
 
+/// What lets a flow pass.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Permission {
+    /// What is enforced.
+    pub enforced: Verdict,
+    /// The denial that there would be if policies that are only reported were enforced.
+    pub audited: Option<Verdict>,
+}
+
+impl Permission {
+    /// What is told: the denial, where there would be one.
+    pub fn told(&self) -> Verdict {
+        self.audited.unwrap_or(self.enforced)
+    }
+}
+
 /// Asks the policy of a pod. Doubt ends in a denial.
 pub(crate) fn decide(
     tables: &Tables,
     subject: &Endpoint,
     question: &Question,
-) -> Result<Verdict, Denial> {
+) -> Result<Permission, Denial> {
     let unasked = |reason| Denial {
         reason,
         verdict: None,
@@ -50,11 +66,24 @@ pub(crate) fn decide(
         question.port,
     );
     if verdict.decision.is_allowed() {
-        return Ok(verdict);
+        let audited = tables.judge_audit(
+            policy,
+            direction,
+            question.peer,
+            question.protocol,
+            question.port,
+        );
+        return Ok(Permission {
+            enforced: verdict,
+            audited: audited.filter(|audited| !audited.decision.is_allowed()),
+        });
     }
     Err(Denial {
         reason: match verdict.decision {
             Decision::DenyRule => Drop::PolicyDeniedByRule,
+            Decision::Redirect(..) => Drop::ProxyMissing,
+            Decision::Authenticate(_) => Drop::AuthenticationMissing,
+            Decision::Conflict => Drop::PolicyConflict,
             _ => Drop::PolicyDenied,
         },
         verdict: Some(verdict),

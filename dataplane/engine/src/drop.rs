@@ -13,7 +13,14 @@ macro_rules! drops {
             /// Whether policy gave it: a denial takes back what the packet opened elsewhere.
             #[must_use]
             pub const fn is_denial(self) -> bool {
-                matches!(self, Self::PolicyDenied | Self::PolicyDeniedByRule)
+                matches!(
+                    self,
+                    Self::PolicyDenied
+                        | Self::PolicyDeniedByRule
+                        | Self::ProxyMissing
+                        | Self::AuthenticationMissing
+                        | Self::PolicyConflict
+                )
             }
 
             /// Every reason, in the order of its counter.
@@ -37,6 +44,9 @@ macro_rules! drops {
 drops! {
     PolicyDenied, "policy_denied", "No policy that selects the pod allows it (default deny).";
     PolicyDeniedByRule, "policy_denied_by_rule", "A deny rule forbids it.";
+    ProxyMissing, "proxy_missing", "A rule allows it only as far as HTTP, DNS or TLS rules do, and this node cannot look there yet.";
+    AuthenticationMissing, "authentication_missing", "A rule allows it once both ends have proved who they are, and they have not.";
+    PolicyConflict, "policy_conflict", "Rules ask for things that cannot be done together.";
     NoTables, "no_tables", "No policy has been loaded yet, so nothing passes.";
     IdentityUnknown, "identity_unknown", "The address lies among the pods but belongs to none that is known.";
     SourceAddressSpoofed, "source_address_spoofed", "The source address is not one of the endpoint's own.";

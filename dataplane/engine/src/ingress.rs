@@ -62,7 +62,13 @@ impl Walk<'_> {
         if matches!(outcome, Outcome::Transmit(_)) {
             checksum::finish(frame, &packet);
         }
-        if handover.is_opening || matches!(admission, Some(Admission::New { .. })) {
+        // A denial that is only reported is told whenever policy was asked.
+        let is_audited = [self.record.egress, self.record.ingress]
+            .into_iter()
+            .flatten()
+            .any(|verdict| !verdict.decision.is_allowed());
+        let is_new = handover.is_opening || matches!(admission, Some(Admission::New { .. }));
+        if is_new || is_audited {
             self.record.kind = RecordKind::Flow;
             self.record.destination_identity = match &snapshot.tables {
                 Some(tables) => snapshot.identity_of(tables, packet.destination),

@@ -7,7 +7,8 @@ use std::net::IpAddr;
 /// Why the record was written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum RecordKind {
-    /// A flow was allowed; told once, when its first packet goes out.
+    /// A flow was allowed; told once, when its first packet goes out. A verdict of it that denies is
+    /// only reported: the policy behind it is audited, not enforced.
     Flow,
     /// A flow that had been allowed was found forbidden by new tables.
     Revoked(Drop),

@@ -142,9 +142,7 @@ impl Walk<'_> {
             }
         }
         let initiator = self.initiator_of(sender, packet, tuple.role)?;
-        let asked = self.ask(subject, sender, &key, initiator, peer());
-        self.count(sender);
-        let verdict = asked?;
+        let verdict = self.ask(subject, sender, &key, initiator, peer(), true)?;
         let flow = Flow::new(
             key,
             initiator,
@@ -222,7 +220,7 @@ impl Walk<'_> {
             return Ok(None);
         }
         let (key, initiator) = (flow.key, flow.initiator);
-        match self.ask(subject, sender, &key, initiator, peer()) {
+        match self.ask(subject, sender, &key, initiator, peer(), false) {
             Ok(verdict) => {
                 if let Some(flow) = self.flows.flow_mut(ticket) {
                     flow.generation = self.snapshot.generation;
@@ -238,7 +236,7 @@ impl Walk<'_> {
         }
     }
 
-    /// Asks policy, and notes in the record what it said.
+    /// Asks policy, and notes in the record what it said. Of a new flow the rules are counted.
     fn ask(
         &mut self,
         subject: &Endpoint,
@@ -246,6 +244,7 @@ impl Walk<'_> {
         key: &FlowKey,
         initiator: Side,
         peer: Identity,
+        is_new: bool,
     ) -> Result<Verdict, Drop> {
         let question = Question {
             initiator,
@@ -254,23 +253,27 @@ impl Walk<'_> {
             port: key.service_port(initiator),
         };
         let answer = decide(self.tables()?, subject, &question);
-        let verdict = match &answer {
-            Ok(verdict) => Some(*verdict),
-            Err(denial) => denial.verdict,
+        let (told, enforced) = match &answer {
+            Ok(permission) => (Some(permission.told()), Some(permission.enforced)),
+            Err(denial) => (denial.verdict, denial.verdict),
         };
         match sender {
-            Side::Local => self.record.egress = verdict,
-            Side::Remote => self.record.ingress = verdict,
+            Side::Local => self.record.egress = told,
+            Side::Remote => self.record.ingress = told,
         }
-        answer.map_err(|denial| denial.reason)
+        if is_new {
+            self.count(told);
+            if told != enforced {
+                self.count(enforced);
+            }
+        }
+        answer
+            .map(|permission| permission.told())
+            .map_err(|denial| denial.reason)
     }
 
     /// Counts the rule that has just decided.
-    fn count(&self, sender: Side) {
-        let verdict = match sender {
-            Side::Local => self.record.egress,
-            Side::Remote => self.record.ingress,
-        };
+    fn count(&self, verdict: Option<Verdict>) {
         if let (Some(hits), Some(rule)) = (self.hits, verdict.and_then(|verdict| verdict.rule)) {
             hits.count(rule, self.now);
         }

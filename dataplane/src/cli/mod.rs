@@ -47,6 +47,7 @@ effect at once, all of it or nothing. `config.yaml` in it holds the settings of 
   uplink: eth0                     # way out; without one pods reach each other and the node
   podCIDRs: [10.0.1.0/24]          # addresses of this node's pods, routed to the daemon
   policyEnforcementMode: default   # default, always, never
+  policyAuditMode: false           # true: enforce nothing, report what would be denied (AUDIT)
   allowLocalhost: always           # always: kubelet probes pass default deny; policy
   compat: portcullis               # portcullis, cilium: whose reading where the two differ
   workers: {count: 1, cores: [0]}  # threads of the packet path, and where they are pinned
@@ -130,8 +131,9 @@ pub struct ObserveArgs {
     /// How many of the past; all that are kept unless `--follow` is given, then none.
     #[arg(long, value_name = "N")]
     pub last: Option<usize>,
-    /// Only this verdict: FORWARDED, DROPPED.
-    #[arg(long, value_name = "VERDICT", ignore_case = true, value_parser = ["FORWARDED", "DROPPED"])]
+    /// Only this verdict: FORWARDED, DROPPED, AUDIT (passed, though a policy that is only audited
+    /// denies it).
+    #[arg(long, value_name = "VERDICT", ignore_case = true, value_parser = ["FORWARDED", "DROPPED", "AUDIT"])]
     pub verdict: Vec<String>,
     /// Only flows from or to this pod: `namespace/name`, `namespace/` or `name`.
     #[arg(long, value_name = "POD")]

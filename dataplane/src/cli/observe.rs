@@ -52,10 +52,10 @@ fn show(flow: &Flow, output: Output) -> io::Result<()> {
             out.flush()
         }
         Output::Text => {
-            let colour = if flow.verdict == "FORWARDED" {
-                AnsiColor::Green
-            } else {
-                AnsiColor::Red
+            let colour = match flow.verdict.as_str() {
+                "FORWARDED" => AnsiColor::Green,
+                "AUDIT" => AnsiColor::Yellow,
+                _ => AnsiColor::Red,
             };
             let line = flow
                 .line()

@@ -83,7 +83,8 @@ impl Documents {
             match document.object {
                 Object::Pod(_) => counts.pods += 1,
                 Object::Namespace(_) => counts.namespaces += 1,
-                _ => counts.policies += 1,
+                _ if document.object.policy().is_some() => counts.policies += 1,
+                _ => {}
             }
         }
         counts
@@ -97,6 +98,7 @@ pub fn settings_of(config: &Config) -> Settings {
         enforcement_mode: config.policy_enforcement_mode,
         allow_localhost: config.allow_localhost,
         compat: config.compat,
+        is_audited: config.policy_audit_mode,
         ..Settings::default()
     }
 }

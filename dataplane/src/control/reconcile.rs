@@ -191,6 +191,7 @@ impl Control {
         self.config.policy_enforcement_mode = config.policy_enforcement_mode;
         self.config.allow_localhost = config.allow_localhost;
         self.config.compat = config.compat;
+        self.config.policy_audit_mode = config.policy_audit_mode;
         let mut warnings: Vec<String> = documents
             .all()
             .iter()

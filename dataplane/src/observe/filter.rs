@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Filter {
-    /// `FORWARDED`, `DROPPED`.
+    /// `FORWARDED`, `DROPPED`, `AUDIT`.
     pub verdicts: Vec<String>,
     /// `namespace/name`, `namespace/` for all of it, or a name in any namespace; either end.
     pub pods: Vec<String>,

@@ -15,7 +15,8 @@ use std::net::IpAddr;
 pub struct Flow {
     /// When, in RFC 3339 with nanoseconds.
     pub time: Timestamp,
-    /// `FORWARDED`, `DROPPED`; a flow that new policy cut is `DROPPED` with `revoked`.
+    /// `FORWARDED`, `DROPPED`, or `AUDIT` for what passed though an audited policy denies it; a flow
+    /// that new policy cut is `DROPPED` with `revoked`.
     pub verdict: String,
     /// Key of the drop reason.
     #[serde(skip_serializing_if = "Option::is_none", default)]
@@ -112,6 +113,9 @@ impl Flow {
         let record = &event.record;
         let names = &event.names;
         let (verdict, drop, revoked) = match record.kind {
+            RecordKind::Flow if is_audited(record.egress) || is_audited(record.ingress) => {
+                ("AUDIT", None, false)
+            }
             RecordKind::Flow => ("FORWARDED", None, false),
             RecordKind::Drop(reason) => ("DROPPED", Some(reason), false),
             RecordKind::Revoked(reason) => ("DROPPED", Some(reason), true),
@@ -177,9 +181,14 @@ impl Flow {
     }
 
     fn words(&self, record: &Record, sentence: Option<&str>) -> String {
-        let side = |direction: &str, verdict: Option<Verdict>, by: &[FlowPolicy]| {
-            Some(flow_policy::words(direction, verdict?.decision, by))
+        let side = |direction: &str, verdict: Option<Verdict>, by: &[FlowPolicy], has_passed| {
+            let mut words = flow_policy::words(direction, verdict?.decision, by);
+            if has_passed && is_audited(verdict) {
+                words.push_str(" (only audited)");
+            }
+            Some(words)
         };
+        let has_passed = record.kind == RecordKind::Flow;
         let egress = if record.egress.is_some_and(|v| v.decision.is_allowed()) {
             &self.egress_allowed_by
         } else {
@@ -191,8 +200,14 @@ impl Flow {
             &self.ingress_denied_by
         };
         let mut parts: Vec<String> = [
-            side("egress", record.egress, egress),
-            side("ingress", record.ingress, ingress),
+            // Ingress is asked of what egress let pass.
+            side(
+                "egress",
+                record.egress,
+                egress,
+                has_passed || record.ingress.is_some(),
+            ),
+            side("ingress", record.ingress, ingress, has_passed),
         ]
         .into_iter()
         .flatten()
@@ -265,6 +280,11 @@ impl Flow {
             self.verdict, self.reason
         )
     }
+}
+
+/// Whether it denies: of a flow that passed, a policy that is only audited.
+fn is_audited(verdict: Option<Verdict>) -> bool {
+    verdict.is_some_and(|verdict| !verdict.decision.is_allowed())
 }
 
 fn has_ports(record: &Record) -> bool {

@@ -108,8 +108,15 @@ pub fn words(direction: &str, decision: Decision, by: &[FlowPolicy]) -> String {
         Decision::AllowDefault => format!("{direction}: default deny is off in {list}"),
         Decision::DenyRule => format!("{direction} denied by {list}"),
         Decision::DenyDefault if by.is_empty() => {
-            format!("{direction} default deny: enforcement mode always, or labels unknown")
+            format!("{direction} default deny: enforcement mode always, or an audited policy")
         }
         Decision::DenyDefault => format!("{direction} default deny by {list}"),
+        Decision::Authenticate(_) => {
+            format!("{direction} denied: {list} asks for authentication, which nobody gave")
+        }
+        Decision::Redirect(..) => {
+            format!("{direction} denied: {list} asks for a look above L4, which is not there yet")
+        }
+        Decision::Conflict => format!("{direction} denied: rules conflict, see {list}"),
     }
 }

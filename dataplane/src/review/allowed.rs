@@ -14,6 +14,10 @@ pub struct Judgement {
     pub egress: Option<Verdict>,
     /// The policy of the destination; None where it has none.
     pub ingress: Option<Verdict>,
+    /// What they would say if policies that are only audited were enforced, where it differs.
+    pub audited_egress: Option<Verdict>,
+    /// The same of the destination.
+    pub audited_ingress: Option<Verdict>,
     /// Whether nobody knows who one of the ends is.
     pub is_unknown: bool,
 }
@@ -24,6 +28,13 @@ impl Judgement {
     pub fn is_allowed(&self) -> bool {
         let mut verdicts = self.egress.iter().chain(&self.ingress);
         !self.is_unknown && verdicts.all(|verdict| verdict.decision.is_allowed())
+    }
+
+    /// Whether it passes only because a policy that denies it is audited, not enforced.
+    #[must_use]
+    pub fn is_audited(&self) -> bool {
+        let mut audited = self.audited_egress.iter().chain(&self.audited_ingress);
+        self.is_allowed() && audited.any(|verdict| !verdict.decision.is_allowed())
     }
 }
 
@@ -40,7 +51,18 @@ pub fn judge(tables: &Tables, from: &End, to: &End, traffic: Traffic) -> Judgeme
             traffic.port,
         ))
     };
+    let audit = |subject: &End, direction, peer: &End| {
+        tables.judge_audit(
+            subject.policy?,
+            direction,
+            peer.identity,
+            traffic.protocol,
+            traffic.port,
+        )
+    };
     Judgement {
+        audited_egress: audit(from, Direction::Egress, to),
+        audited_ingress: audit(to, Direction::Ingress, from),
         egress: ask(from, Direction::Egress, to),
         ingress: ask(to, Direction::Ingress, from),
         is_unknown: from.identity == Identity::UNKNOWN || to.identity == Identity::UNKNOWN,

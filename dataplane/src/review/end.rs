@@ -83,7 +83,7 @@ impl End {
 enum Named {
     Address(IpAddr),
     Reserved(String),
-    Labels(Pod),
+    Labels(Box<Pod>),
     Pod(String),
 }
 
@@ -102,7 +102,7 @@ pub fn find_ends<'a>(
     let asked: Vec<Pod> = [&from, &to]
         .into_iter()
         .filter_map(|named| match named {
-            Named::Labels(pod) => Some(pod.clone()),
+            Named::Labels(pod) => Some((**pod).clone()),
             _ => None,
         })
         .collect();
@@ -124,7 +124,7 @@ fn read(which: &str, text: &str) -> Result<Named, String> {
         return Ok(Named::Reserved(text.to_owned()));
     }
     if text.contains('=') {
-        return read_labels(which, text).map(Named::Labels);
+        return read_labels(which, text).map(|pod| Named::Labels(Box::new(pod)));
     }
     if text.is_empty() || text.contains(char::is_whitespace) {
         return Err(format!(

@@ -22,7 +22,8 @@ pub struct Question {
 /// The answer.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Explanation {
-    /// `FORWARDED` or `DROPPED`, as `observe` would say.
+    /// `FORWARDED`, `DROPPED`, or `AUDIT` for what passes though an audited policy denies it: as
+    /// `observe` would say.
     pub verdict: String,
     /// Who begins.
     pub from: EndView,
@@ -53,6 +54,9 @@ pub struct Side {
     pub selected_by: Vec<FlowPolicy>,
     /// It in words.
     pub reason: String,
+    /// What it would say if policies that are only audited were enforced, where that differs.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub audit: Option<String>,
 }
 
 /// Explains one connection.
@@ -64,8 +68,8 @@ pub fn explain(reading: &Reading, question: &Question) -> Result<Explanation, St
     let tables = &reading.tables;
     let traffic = Traffic::parse(&question.port, &to.named_ports)?;
     let judgement = judge(tables, &from, &to, traffic);
-    let side = |policy: Option<PolicyIndex>, direction, verdict: Option<Verdict>| {
-        Some(Side::of(tables, policy?, direction, verdict?))
+    let side = |policy: Option<PolicyIndex>, direction, verdict: Option<Verdict>, audited| {
+        Some(Side::of(tables, policy?, direction, verdict?, audited))
     };
     let note = if judgement.is_unknown {
         Some("an address among the pods that belongs to none: nothing passes".to_owned())
@@ -75,23 +79,39 @@ pub fn explain(reading: &Reading, question: &Question) -> Result<Explanation, St
         None
     };
     Ok(Explanation {
-        verdict: if judgement.is_allowed() {
-            "FORWARDED"
-        } else {
-            "DROPPED"
+        verdict: match (judgement.is_allowed(), judgement.is_audited()) {
+            (true, true) => "AUDIT",
+            (true, false) => "FORWARDED",
+            (false, _) => "DROPPED",
         }
         .into(),
         from: from.view(tables),
         to: to.view(tables),
         traffic: traffic.to_string(),
-        egress: side(from.policy, Direction::Egress, judgement.egress),
-        ingress: side(to.policy, Direction::Ingress, judgement.ingress),
+        egress: side(
+            from.policy,
+            Direction::Egress,
+            judgement.egress,
+            judgement.audited_egress,
+        ),
+        ingress: side(
+            to.policy,
+            Direction::Ingress,
+            judgement.ingress,
+            judgement.audited_ingress,
+        ),
         note,
     })
 }
 
 impl Side {
-    fn of(tables: &Tables, policy: PolicyIndex, direction: Direction, verdict: Verdict) -> Self {
+    fn of(
+        tables: &Tables,
+        policy: PolicyIndex,
+        direction: Direction,
+        verdict: Verdict,
+        audited: Option<Verdict>,
+    ) -> Self {
         let by = FlowPolicy::behind(tables, policy, direction, verdict);
         let title = match direction {
             Direction::Ingress => "ingress",
@@ -102,6 +122,10 @@ impl Side {
             is_allowed: verdict.decision.is_allowed(),
             decision: decision_key(verdict.decision).into(),
             reason: words(title, verdict.decision, &by),
+            audit: audited.map(|audited| {
+                let by = FlowPolicy::behind(tables, policy, direction, audited);
+                words(title, audited.decision, &by)
+            }),
             rule: by.into_iter().find(|policy| policy.rule.is_some()),
             selected_by: selected_by
                 .map(|origin| FlowPolicy::of(origin, None))
@@ -119,6 +143,9 @@ const fn decision_key(decision: Decision) -> &'static str {
         Decision::AllowDefault => "allow-default",
         Decision::DenyRule => "deny-rule",
         Decision::DenyDefault => "deny-default",
+        Decision::Authenticate(_) => "authenticate",
+        Decision::Redirect(..) => "redirect",
+        Decision::Conflict => "conflict",
     }
 }
 
@@ -166,6 +193,9 @@ impl Explanation {
 impl Side {
     fn write(&self, out: &mut String, end: &EndView) {
         let _ = writeln!(out, "  {}: {}", end.name, self.reason);
+        if let Some(audit) = &self.audit {
+            let _ = writeln!(out, "    if audited policies were enforced: {audit}");
+        }
         if let Some(rule) = &self.rule {
             let _ = writeln!(out, "    in {}", rule.file);
         }

@@ -59,11 +59,9 @@ pub fn unused(
     match deciding(reading) {
         Some(deciding) => {
             let tables = &reading.tables;
-            for number in 0..tables.rule_count() {
-                let Some(id) = u32::try_from(number).ok().map(RuleId) else {
-                    break;
-                };
-                let Some(origin) = tables.rule(id) else { break };
+            let mut rules: Vec<_> = tables.rules().collect();
+            rules.sort_by_key(|(id, _)| *id);
+            for (id, origin) in rules {
                 let document = FlowPolicy::of(&origin.document, None);
                 if !deciding.contains(&id) && !without_pods.contains(&document) {
                     unused.shadowed.push(FlowPolicy::of_rule(origin));
@@ -160,6 +158,8 @@ fn collect(
     for (protocol, port) in spans {
         let verdict = tables.judge(subject, direction, peer, *protocol, *port);
         deciding.extend(verdict.rule);
+        let audited = tables.judge_audit(subject, direction, peer, *protocol, *port);
+        deciding.extend(audited.and_then(|verdict| verdict.rule));
     }
 }
 
