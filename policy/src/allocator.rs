@@ -2,6 +2,10 @@
 
 use crate::{Cidr, Identity};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
+
+/// Labels as text, sorted. Shared: a copy of all of them is cheap.
+pub(crate) type LabelSet = Arc<[String]>;
 
 /// Why a number could not be given.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -14,9 +18,9 @@ pub(crate) struct NumbersExhausted;
 /// then long gone.
 #[derive(Debug, Clone, Default)]
 pub struct IdentityAllocator {
-    label_sets: Pool<Vec<String>>,
+    label_sets: Pool<LabelSet>,
     blocks: Pool<Cidr>,
-    nodes: Pool<Vec<String>>,
+    nodes: Pool<LabelSet>,
 }
 
 impl IdentityAllocator {
@@ -51,10 +55,7 @@ impl IdentityAllocator {
     }
 
     /// Gives each of these label sets of nodes a number, and takes back those of all others.
-    pub(crate) fn keep_nodes(
-        &mut self,
-        sets: &BTreeSet<Vec<String>>,
-    ) -> Result<(), NumbersExhausted> {
+    pub(crate) fn keep_nodes(&mut self, sets: &BTreeSet<LabelSet>) -> Result<(), NumbersExhausted> {
         self.nodes.keep(sets, NODES_MAX)
     }
 
@@ -75,7 +76,7 @@ impl IdentityAllocator {
     /// Gives each of these label sets a number, and takes back those of all others.
     pub(crate) fn keep_label_sets(
         &mut self,
-        sets: &BTreeSet<Vec<String>>,
+        sets: &BTreeSet<LabelSet>,
     ) -> Result<(), NumbersExhausted> {
         self.label_sets.keep(sets, LABEL_SETS_MAX)
     }
@@ -158,13 +159,13 @@ impl<Key: Ord + Clone> Pool<Key> {
     }
 }
 
-impl Pool<Vec<String>> {
+impl Pool<LabelSet> {
     fn give(&mut self, key: &[String], size: u32) -> Result<u32, NumbersExhausted> {
         if let Some(number) = self.given.get(key) {
             return Ok(*number);
         }
         let number = self.next(size)?;
-        self.given.insert(key.to_vec(), number);
+        self.given.insert(key.into(), number);
         Ok(number)
     }
 

@@ -1,11 +1,12 @@
 //! Compiles documents into tables: all that there is at one moment, or nothing.
 
-use crate::compiler::duplicates;
-use crate::population::{exhausted, labels_of, texts};
+use crate::allocator::LabelSet;
+use crate::population::{self, exhausted, labels_of, texts};
 use crate::{
     Change, Compiler, Document, DocumentError, Generation, IdentityAllocator, KnownNames,
-    NodeFacts, Object, Settings, Tables,
+    NodeFacts, Object, ObjectKey, Settings, Tables,
 };
+use hashbrown::HashMap;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -62,7 +63,7 @@ pub fn compile_with_names(
 }
 
 /// The different label sets of the pods.
-fn label_sets(documents: &[Document], settings: &Settings) -> BTreeSet<Vec<String>> {
+fn label_sets(documents: &[Document], settings: &Settings) -> BTreeSet<LabelSet> {
     let namespaces: BTreeMap<&str, _> = documents
         .iter()
         .filter_map(|document| match &document.object {
@@ -78,7 +79,29 @@ fn label_sets(documents: &[Document], settings: &Settings) -> BTreeSet<Vec<Strin
         })
         .map(|pod| {
             let labels = namespaces.get(pod.namespace.as_str()).copied();
-            texts(&labels_of(pod, labels, settings))
+            texts(&labels_of(pod, labels, settings)).into()
         })
         .collect()
+}
+
+/// The same object twice.
+fn duplicates(documents: &[Document]) -> Vec<DocumentError> {
+    let mut first: HashMap<ObjectKey, &Document> = HashMap::new();
+    let mut errors = Vec::new();
+    for document in documents {
+        let origin = &document.origin;
+        let key = ObjectKey::from(origin);
+        if let Some(other) = first.get(&key) {
+            errors.push(DocumentError {
+                file: origin.file.clone(),
+                document: origin.document,
+                field: "metadata.name".to_owned(),
+                expected: format!("each object once ({} has it too)", population::place(other)),
+                found: origin.to_string(),
+            });
+        } else {
+            first.insert(key, document);
+        }
+    }
+    errors
 }

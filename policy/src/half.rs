@@ -88,6 +88,13 @@ impl Classes {
             .map_or(&[], Vec::as_slice)
     }
 
+    /// Every class, with the candidates that match its members.
+    pub(crate) fn all(&self) -> impl Iterator<Item = (&Class, &[u32])> {
+        self.list
+            .iter()
+            .zip(self.matching.iter().map(Vec::as_slice))
+    }
+
     #[inline]
     fn number(&self, slot: u32) -> usize {
         if self.places.is_empty() {

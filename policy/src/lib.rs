@@ -14,7 +14,9 @@ mod compiler;
 mod document;
 mod egress_gateway;
 mod error;
+mod explain;
 mod half;
+mod halves;
 mod http;
 mod identity;
 mod inspection;
@@ -25,6 +27,10 @@ mod name_cache;
 mod name_pattern;
 mod population;
 mod ports;
+#[cfg(test)]
+mod random_worlds;
+#[cfg(test)]
+mod read_matches;
 #[cfg(test)]
 mod read_rules;
 mod requests;
@@ -39,6 +45,7 @@ mod tables;
 #[cfg(test)]
 mod tables_tests;
 mod verdict;
+mod world_lint;
 
 pub use allocator::IdentityAllocator;
 pub use cidr::{Cidr, Family};
@@ -50,6 +57,7 @@ pub use document::{
 };
 pub use egress_gateway::{EgressGatewayPolicy, EgressSubject, Exit, Gateway, Source};
 pub use error::{DocumentError, Warning};
+pub use explain::{Explanation, Miss};
 pub use http::{ExpressionError, HttpMatcher, HttpRequest};
 pub use identity::Identity;
 pub use inspection::{

@@ -69,6 +69,14 @@ impl Member {
 }
 
 impl Peers {
+    /// How many descriptions there are.
+    pub(crate) const fn count(&self) -> usize {
+        match self {
+            Self::Any => 1,
+            Self::Of(peers) => peers.len(),
+        }
+    }
+
     /// Whether everyone is meant, whoever comes.
     pub(crate) fn are_everyone(&self) -> bool {
         match self {
@@ -87,7 +95,7 @@ impl Peers {
 }
 
 impl Peer {
-    fn means(&self, member: &Member, cluster_name: &str) -> bool {
+    pub(crate) fn means(&self, member: &Member, cluster_name: &str) -> bool {
         match self {
             Self::Labels(selector) => selector.selects(&member.labels),
             Self::Block { cidr, except } => member.outside.is_some_and(|outside| {

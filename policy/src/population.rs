@@ -2,6 +2,7 @@
 //! stays its own while it is there.
 
 use crate::allocator::NumbersExhausted;
+use crate::bits::Bits;
 use crate::label::{self, Label, LabelSource};
 use crate::member::Member;
 use crate::surroundings::{self, Surroundings};
@@ -36,6 +37,8 @@ pub(crate) struct Population {
     /// Members that are no pods and no blocks, and the addresses of nodes among them.
     around: Vec<Identity>,
     around_addresses: Vec<IpAddr>,
+    /// Slots of those among them that address blocks can mean.
+    outsiders: Vec<u32>,
     blocks: BTreeMap<Cidr, (Identity, bool)>,
     /// Slots whose member came, went or changed since the last compile.
     touched: Vec<u32>,
@@ -227,6 +230,11 @@ impl Population {
             }
         }
         self.around = kept;
+        let outside = |identity: &Identity| {
+            let slot = self.slots[identity];
+            self.member(slot)?.outside.map(|_| slot)
+        };
+        self.outsiders = self.around.iter().filter_map(outside).collect();
         let mut errors = Vec::new();
         for (address, identity) in around.addresses {
             if let Some(owner) = self.owners.get(&address) {
@@ -292,40 +300,50 @@ impl Population {
         Ok(true)
     }
 
-    /// Slots that the peers may mean; all others they do not.
-    pub(crate) fn candidates(&self, peers: &Peers) -> Vec<u32> {
-        let everyone = || self.members().map(|(slot, _)| slot).collect();
-        let Peers::Of(peers) = peers else {
-            return everyone();
+    /// Whom the peers mean.
+    ///
+    /// Looks only at those whom each of them may mean: a rule can name a hundred thousand blocks.
+    pub(crate) fn meant_by(&self, peers: &Peers, settings: &Settings) -> Bits {
+        let mut meant = Bits::default();
+        let Peers::Of(list) = peers else {
+            self.members().for_each(|(slot, _)| meant.put(slot, true));
+            return meant;
         };
-        let mut slots = Vec::new();
-        for peer in peers {
-            match peer {
-                Peer::Entity(Entity::None)
-                | Peer::Group { .. }
-                | Peer::Service(_)
-                | Peer::Name(_) => {}
-                Peer::Entity(_) => return everyone(),
-                Peer::Labels(selector) => {
-                    let found = selector
-                        .requirements
-                        .iter()
-                        .filter_map(|one| self.meeting(one));
-                    match found.min_by_key(Vec::len) {
-                        Some(fewest) => slots.extend(fewest),
-                        None => return everyone(),
-                    }
+        for peer in list {
+            let mut look_at = |slot: u32| {
+                let member = self.member(slot);
+                if member.is_some_and(|member| peer.means(member, &settings.cluster_name)) {
+                    meant.put(slot, true);
                 }
-                Peer::Block { cidr, .. } => {
-                    let within = self.blocks.range(*cidr..=cidr.last());
-                    slots.extend(within.map(|(_, (identity, _))| self.slots[identity]));
-                    slots.extend(self.around.iter().map(|identity| self.slots[identity]));
-                }
+            };
+            match self.candidates(peer) {
+                Some(slots) => slots.into_iter().for_each(look_at),
+                None => self.members().for_each(|(slot, _)| look_at(slot)),
             }
         }
-        slots.sort_unstable();
-        slots.dedup();
-        slots
+        meant
+    }
+
+    /// Slots that a peer may mean; None when it may be anyone.
+    fn candidates(&self, peer: &Peer) -> Option<Vec<u32>> {
+        match peer {
+            Peer::Entity(Entity::None) | Peer::Group { .. } | Peer::Service(_) | Peer::Name(_) => {
+                Some(Vec::new())
+            }
+            Peer::Entity(_) => None,
+            Peer::Labels(selector) => {
+                let found = selector
+                    .requirements
+                    .iter()
+                    .filter_map(|one| self.meeting(one));
+                found.min_by_key(Vec::len)
+            }
+            Peer::Block { cidr, .. } => {
+                let within = self.blocks.range(*cidr..=cidr.last());
+                let within = within.map(|(_, (identity, _))| self.slots[identity]);
+                Some(within.chain(self.outsiders.iter().copied()).collect())
+            }
+        }
     }
 
     /// Who may meet a requirement; None when that cannot be told from one label.
@@ -342,6 +360,7 @@ impl Population {
         let known = KnownIdentity {
             identity: member.identity,
             labels: texts(&member.labels),
+            parsed: member.labels.clone(),
             named_ports: member.named_ports.clone(),
         };
         let slot = self.free.pop().unwrap_or_else(|| {

@@ -116,6 +116,44 @@ impl Class {
         (port <= range.last).then_some(range.verdict)
     }
 
+    /// A rule that denies, if all traffic of all protocols is denied by rules.
+    pub(crate) fn denied_everywhere(&self) -> Option<RuleId> {
+        let all = (0..PROTOCOLS).map(|place| self.denied_at(place, 0, u16::MAX));
+        all.reduce(Option::and).flatten()
+    }
+
+    /// A rule that denies, if all of these spans are denied by rules; None when there are none.
+    pub(crate) fn denied_over(&self, spans: &[Span]) -> Option<RuleId> {
+        let of_span = |span: &Span| {
+            let (protocol, first, last) = (span.protocol, span.first, span.last);
+            let places = (0..PROTOCOLS).filter(move |place| protocol.is_at(*place));
+            places.map(move |place| self.denied_at(place, first, last))
+        };
+        spans.iter().flat_map(of_span).reduce(Option::and).flatten()
+    }
+
+    fn denied_at(&self, place: usize, first: u16, last: u16) -> Option<RuleId> {
+        let start = if place == 0 {
+            0
+        } else {
+            self.ends[place - 1] as usize
+        };
+        let ranges = &self.ranges[start..self.ends[place] as usize];
+        let mut next = u32::from(first);
+        let mut rule = None;
+        for range in ranges
+            .iter()
+            .filter(|range| range.last >= first && range.first <= last)
+        {
+            if u32::from(range.first) > next || range.verdict.decision != Decision::DenyRule {
+                return None;
+            }
+            next = u32::from(range.last) + 1;
+            rule = range.verdict.rule;
+        }
+        rule.filter(|_| next > u32::from(last))
+    }
+
     /// Bytes it takes beyond itself.
     pub(crate) fn heap_bytes(&self) -> usize {
         std::mem::size_of_val(&*self.ranges)

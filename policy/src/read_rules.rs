@@ -2,11 +2,11 @@
 //! the other, without identities and without tables. Slow, and only for tests.
 
 use crate::label::pod_labels;
+use crate::read_matches::{carried, carries_one, selects};
 use crate::{
     Action, AllowLocalhost, Authentication, Cidr, Decision, Direction, Document, DocumentOrigin,
-    EnforcementMode, Entity, Family, Groups, Half, Item, KeySource, KnownNames, NodeFacts, Object,
-    Operator, Order, Peer, Peers, Pod, PortMatch, PortProtocol, Ports, Proof, Protocol,
-    Requirement, Section, Selector, Settings, Tier, Traffic,
+    EnforcementMode, Entity, Family, Groups, Half, Item, KnownNames, NodeFacts, Object, Order,
+    Peer, Peers, Pod, PortMatch, Ports, Proof, Protocol, Section, Settings, Tier, Traffic,
 };
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -20,7 +20,7 @@ pub(crate) struct World<'a> {
 }
 
 /// Who has an address.
-enum Who<'a> {
+pub(crate) enum Who<'a> {
     Pod(&'a Pod),
     Host,
     RemoteNode,
@@ -278,37 +278,6 @@ impl World<'_> {
     }
 }
 
-fn selects(selector: &Selector, labels: &[String]) -> bool {
-    selector
-        .requirements
-        .iter()
-        .all(|requirement| meets(requirement, labels))
-}
-
-fn meets(requirement: &Requirement, labels: &[String]) -> bool {
-    let sources: &[&str] = match requirement.source {
-        KeySource::Any => &["k8s", "reserved"],
-        KeySource::K8s => &["k8s"],
-        KeySource::Reserved => &["reserved"],
-        KeySource::Node => &["node"],
-    };
-    let has = |value: &str| {
-        sources
-            .iter()
-            .any(|source| labels.contains(&format!("{source}:{}={value}", requirement.key)))
-    };
-    let has_key = sources.iter().any(|source| {
-        let start = format!("{source}:{}=", requirement.key);
-        labels.iter().any(|label| label.starts_with(&start))
-    });
-    match &requirement.operator {
-        Operator::In(values) => values.iter().any(|value| has(value)),
-        Operator::NotIn(values) => !values.iter().any(|value| has(value)),
-        Operator::Exists => has_key,
-        Operator::DoesNotExist => !has_key,
-    }
-}
-
 /// What the rules that match say, tier by tier; None when none of them decides.
 fn first_said(
     hits: &[Hit<'_>],
@@ -405,53 +374,4 @@ fn allow(
         (None, None) => Decision::Allow,
     };
     (decision, place)
-}
-
-/// What of the item's traffic matches; None stands for all traffic.
-fn carried<'a>(
-    item: &'a Item,
-    direction: Direction,
-    subject: &Pod,
-    who: &Who<'_>,
-    protocol: Protocol,
-    port: u16,
-) -> Vec<Option<&'a PortMatch>> {
-    let Traffic::Of(matches) = &item.traffic else {
-        return vec![None];
-    };
-    let destination = match (direction, who) {
-        (Direction::Ingress, _) => Some(subject),
-        (Direction::Egress, Who::Pod(pod)) => Some(*pod),
-        (Direction::Egress, _) => None,
-    };
-    matches
-        .iter()
-        .filter(|one| carries_one(one, destination, protocol, port))
-        .map(Some)
-        .collect()
-}
-
-fn carries_one(one: &PortMatch, destination: Option<&Pod>, protocol: Protocol, port: u16) -> bool {
-    let fits = |wanted: PortProtocol| {
-        use PortProtocol as P;
-        match protocol {
-            Protocol::Tcp => matches!(wanted, P::Tcp | P::Any),
-            Protocol::Udp => matches!(wanted, P::Udp | P::Any),
-            Protocol::Sctp => matches!(wanted, P::Sctp | P::Any),
-            Protocol::Icmp => wanted == P::Icmp,
-            Protocol::Icmpv6 => wanted == P::Icmpv6,
-            Protocol::Other(_) => false,
-        }
-    };
-    match &one.ports {
-        Ports::Range(first, last) => fits(one.protocol) && (*first..=*last).contains(&port),
-        Ports::Named(name) => destination.is_some_and(|pod| {
-            pod.named_ports.iter().any(|named| {
-                named.name == *name
-                    && named.port == port
-                    && fits(one.protocol)
-                    && fits(named.protocol)
-            })
-        }),
-    }
 }

@@ -104,8 +104,10 @@ impl Rulebook {
 
     /// Where each item was written, by the number of the first one of its document.
     pub(crate) fn origins(&self) -> Vec<(u32, Arc<[RuleOrigin]>)> {
+        // A document without items shares its number with the next.
         let chapters = self.chapters.values();
         let mut origins: Vec<_> = chapters
+            .filter(|chapter| !chapter.origins.is_empty())
             .map(|chapter| (chapter.first, Arc::clone(&chapter.origins)))
             .collect();
         origins.sort_by_key(|origins| origins.0);

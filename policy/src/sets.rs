@@ -6,6 +6,9 @@ use crate::{Peers, Settings};
 use hashbrown::HashMap;
 use std::sync::Arc;
 
+/// Looks at one member by one peer; when a set needs more, it is worked out anew.
+const LOOKS_MAX: usize = if cfg!(test) { 20 } else { 100_000 };
+
 /// The sets in use, shared by all rules that say the same.
 #[derive(Debug, Default)]
 pub(crate) struct Sets {
@@ -36,14 +39,7 @@ impl Sets {
             entry.expect("a numbered set is there").uses += 1;
             return *number;
         }
-        let mut members = Bits::default();
-        for slot in population.candidates(&peers) {
-            if let Some(member) = population.member(slot)
-                && peers.mean(member, &settings.cluster_name)
-            {
-                members.put(slot, true);
-            }
-        }
+        let members = population.meant_by(&peers, settings);
         let peers = Arc::new(peers);
         let set = Some(Set {
             peers: Arc::clone(&peers),
@@ -82,10 +78,15 @@ impl Sets {
         settings: &Settings,
     ) {
         for set in self.entries.iter_mut().flatten() {
+            let is_long = touched.len() * set.peers.count() > LOOKS_MAX;
+            let anew = is_long.then(|| population.meant_by(&set.peers, settings));
             for slot in touched {
-                let is_meant = population
-                    .member(*slot)
-                    .is_some_and(|member| set.peers.mean(member, &settings.cluster_name));
+                let is_meant = match &anew {
+                    Some(anew) => anew.has(*slot),
+                    None => population
+                        .member(*slot)
+                        .is_some_and(|member| set.peers.mean(member, &settings.cluster_name)),
+                };
                 // Another member in the same slot is a change, too.
                 set.is_changed |= is_meant || set.members.has(*slot);
                 set.members.put(*slot, is_meant);

@@ -1,5 +1,6 @@
 //! What every cluster has around its pods: this node, the other nodes, the world.
 
+use crate::allocator::LabelSet;
 use crate::label::{CLUSTER_KEY, Label, LabelSource};
 use crate::member::{Member, Outside};
 use crate::population::{exhausted, texts};
@@ -31,7 +32,7 @@ pub(crate) fn surroundings(
     let sets: BTreeSet<_> = others
         .iter()
         .filter(|(_, member)| member.identity == Identity::UNKNOWN)
-        .map(|(_, member)| texts(&member.labels))
+        .map(|(_, member)| LabelSet::from(texts(&member.labels)))
         .collect();
     identities
         .keep_nodes(&sets)

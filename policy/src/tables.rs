@@ -4,7 +4,7 @@ use crate::cidr::PrefixTable;
 use crate::egress_gateway::GatewayTable;
 use crate::half::PolicyHalf;
 use crate::{
-    Cidr, Compat, Decision, Direction, DocumentOrigin, Exit, Family, Generation, Identity,
+    Cidr, Compat, Decision, Direction, DocumentOrigin, Exit, Family, Generation, Identity, Label,
     NamedPort, PolicyIndex, Protocol, RuleId, Section, Verdict,
 };
 use hashbrown::{Equivalent, HashMap, HashSet};
@@ -61,6 +61,8 @@ pub(crate) struct KnownIdentity {
     pub(crate) identity: Identity,
     /// Sorted.
     pub(crate) labels: Vec<String>,
+    /// As policy sees them.
+    pub(crate) parsed: Vec<Label>,
     pub(crate) named_ports: Vec<NamedPort>,
 }
 
@@ -222,7 +224,6 @@ impl Tables {
     #[must_use]
     pub fn rule(&self, id: RuleId) -> Option<&RuleOrigin> {
         let after = self.rules.partition_point(|(first, _)| *first <= id.0);
-        // Documents without items share their number with the next.
         let (first, origins) = self.rules[..after].last()?;
         origins.get((id.0 - first) as usize)
     }

@@ -4,8 +4,8 @@
 
 use libfuzzer_sys::fuzz_target;
 use portcullis_policy::{
-    Compat, Direction, Generation, IdentityAllocator, NodeFacts, Protocol, Settings, compile,
-    parse_documents,
+    Compat, Decision, Direction, Generation, HttpRequest, HttpVerdict, Identity, IdentityAllocator,
+    NodeFacts, PolicyIndex, Protocol, Settings, Tables, compile, parse_documents,
 };
 
 fuzz_target!(|bytes: &[u8]| {
@@ -22,6 +22,39 @@ fuzz_target!(|bytes: &[u8]| {
         );
     }
 });
+
+/// Every way to ask about one pod and one peer.
+fn ask(tables: &Tables, policy: PolicyIndex, peer: Identity) {
+    let request = HttpRequest {
+        method: "GET",
+        path: "/a?b",
+        host: "a.example",
+        headers: &[("a", "b")],
+    };
+    for direction in [Direction::Ingress, Direction::Egress] {
+        let verdict = tables.judge(policy, direction, peer, Protocol::Tcp, 80);
+        if let Some(rule) = verdict.rule {
+            assert!(
+                tables.rule(rule).is_some(),
+                "a rule that decides can be named"
+            );
+        }
+        let explanation = tables.explain(policy, direction, peer, Protocol::Tcp, 80);
+        assert_eq!(explanation.verdict, verdict);
+        explanation
+            .misses
+            .iter()
+            .for_each(|miss| drop(miss.to_string()));
+        let asked = tables.judge_http(policy, direction, peer, 80, &request);
+        assert!(
+            verdict.decision.is_allowed() == matches!(asked, HttpVerdict::Forward(_))
+                || matches!(verdict.decision, Decision::Redirect(..)),
+            "only a proxy changes what becomes of a request"
+        );
+        let _ = tables.judge_audit(policy, direction, peer, Protocol::Udp, 53);
+    }
+    let _ = tables.judge_dns(policy, peer, Protocol::Udp, 53, "a.example");
+}
 
 fn read_compile_and_ask(text: &str, settings: &Settings) {
     let documents = match parse_documents("fuzz.yaml", text, settings) {
@@ -56,15 +89,13 @@ fn read_compile_and_ask(text: &str, settings: &Settings) {
             continue;
         };
         for peer in &peers {
-            for direction in [Direction::Ingress, Direction::Egress] {
-                let verdict = tables.judge(policy, direction, *peer, Protocol::Tcp, 80);
-                if let Some(rule) = verdict.rule {
-                    assert!(
-                        tables.rule(rule).is_some(),
-                        "a rule that decides can be named"
-                    );
-                }
-            }
+            ask(&tables, policy, *peer);
         }
+        let _ = tables.exit(
+            namespace,
+            &origin.name,
+            "198.51.100.7".parse().expect("an address"),
+        );
     }
+    let _ = (tables.lint(&documents), tables.conflicts());
 }
