@@ -3,6 +3,7 @@
 use crate::figure::quantile;
 use crate::path::Pair;
 use crate::policies::{ANSWER_PORT, CONNECTION_PORT, FLOOD_PORT};
+use nix::errno::Errno;
 use nix::sys::socket::{setsockopt, sockopt};
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
@@ -25,8 +26,6 @@ const PATIENCE: Duration = Duration::from_secs(2);
 pub struct Flooded {
     /// Datagrams that the kernel took from the sender.
     pub sent: u64,
-    /// Datagrams read from the receiving socket afterwards. Those before found its buffer full.
-    pub read: u64,
     /// For how long it was sent.
     pub span: Duration,
 }
@@ -49,12 +48,8 @@ pub fn flood(pair: &Pair, span: Duration) -> Flooded {
     let (sent, span) = sender.join().expect("it does not panic").expect("it sends");
     // The last ones may still be on their way.
     std::thread::sleep(Duration::from_millis(300));
-    receiver.set_nonblocking(true).expect("a socket can");
-    let mut read = 0;
-    while receiver.recv(&mut [0; 64]).is_ok() {
-        read += 1;
-    }
-    Flooded { sent, read, span }
+    drop(receiver);
+    Flooded { sent, span }
 }
 
 fn send_flood(to: SocketAddr, span: Duration) -> io::Result<(u64, Duration)> {
@@ -68,7 +63,7 @@ fn send_flood(to: SocketAddr, span: Duration) -> io::Result<(u64, Duration)> {
         sent += match socket.send(&bytes) {
             Ok(_) => DATAGRAMS_PER_SEND as u64,
             // The interface's queue is full, so nothing of this was sent.
-            Err(error) if error.raw_os_error() == Some(nix::libc::ENOBUFS) => 0,
+            Err(error) if error.raw_os_error() == Some(Errno::ENOBUFS as i32) => 0,
             Err(error) => return Err(error),
         };
     }
@@ -140,7 +135,8 @@ fn ask(to: SocketAddr, span: Duration) -> io::Result<Vec<f64>> {
     Ok(micros)
 }
 
-/// Connects and closes, one connection after the other; gives the number of connections a second.
+/// Connects and waits until the server closes, again and again; gives the number of connections a
+/// second.
 ///
 /// # Panics
 /// When a connection fails.
@@ -154,9 +150,8 @@ pub fn connections(pair: &Pair, span: Duration) -> f64 {
     let connecting = pair.client.place.thread(move || connect_for(to, span));
     let rate = connecting.join().expect("it does not panic");
     is_over.store(true, Relaxed);
-    // One more wakes the acceptor, which then sees that it is over.
-    let last = pair.client.connect(to);
-    drop(last.expect("the server still accepts"));
+    // One more wakes the acceptor, unless it has seen already that it is over.
+    drop(pair.client.connect(to));
     accepting
         .join()
         .expect("it does not panic")
@@ -181,7 +176,11 @@ fn connect_for(to: SocketAddr, span: Duration) -> io::Result<f64> {
     let since = Instant::now();
     let mut count = 0_u32;
     while since.elapsed() < span {
-        drop(TcpStream::connect_timeout(&to, PATIENCE)?);
+        let mut stream = TcpStream::connect_timeout(&to, PATIENCE)?;
+        stream.set_read_timeout(Some(PATIENCE))?;
+        // Until the server has closed it: else its queue fills, and what overflows waits a second.
+        let length = stream.read(&mut [0])?;
+        assert_eq!(length, 0, "the server only closes");
         count += 1;
     }
     Ok(f64::from(count) / since.elapsed().as_secs_f64())

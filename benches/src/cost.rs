@@ -40,7 +40,9 @@ pub fn idle_percent(lab: &Lab, span: Duration) -> f64 {
 pub struct Memory {
     /// All of it.
     pub rss_kb: u64,
-    /// Its own: packet memory, tables, heap.
+    /// Packet memory, which the kernel shares.
+    pub shared_kb: u64,
+    /// Its own: tables, heap, stacks.
     pub anonymous_kb: u64,
     /// Of files: its code; and the rings, which the kernel maps.
     pub file_kb: u64,
@@ -64,6 +66,7 @@ impl Memory {
         };
         Self {
             rss_kb: field("VmRSS:"),
+            shared_kb: field("RssShmem:"),
             anonymous_kb: field("RssAnon:"),
             file_kb: field("RssFile:"),
         }

@@ -82,19 +82,19 @@ impl Figure {
                 "UDP 1400 bytes, iperf3: packets/s",
                 Some("udp_1400_vs_kernel"),
             ),
-            Self::UdpLargeLoss => ("udp_1400_loss_percent", "  not received: %", None),
+            Self::UdpLargeLoss => ("udp_1400_unread_percent", "  not read: %", None),
             Self::UdpSmallRate => (
                 "udp_64_packets_per_second",
                 "UDP 64-byte frames, iperf3: packets/s",
                 Some("udp_64_vs_kernel"),
             ),
-            Self::UdpSmallLoss => ("udp_64_loss_percent", "  not received: %", None),
+            Self::UdpSmallLoss => ("udp_64_unread_percent", "  not read: %", None),
             Self::FloodRate => (
                 "flood_packets_per_second",
                 "UDP 64-byte frames, flood: packets/s",
                 Some("pps_vs_kernel"),
             ),
-            Self::FloodLoss => ("flood_loss_percent", "  not delivered: %", None),
+            Self::FloodLoss => ("flood_loss_percent", "  did not arrive: %", None),
             Self::FloodDaemonCpu => (
                 "flood_daemon_cpu_seconds_per_million",
                 "  CPU s/million: daemon",
@@ -110,11 +110,7 @@ impl Figure {
                 "TCP request/response: p50 us",
                 Some("rr_p50_vs_kernel"),
             ),
-            Self::RoundTripP99 => (
-                "round_trip_us_p99",
-                "  p99 us",
-                Some("rr_p99_vs_kernel"),
-            ),
+            Self::RoundTripP99 => ("round_trip_us_p99", "  p99 us", Some("rr_p99_vs_kernel")),
             Self::RoundTripP999 => ("round_trip_us_p999", "  p99.9 us", None),
         }
     }
@@ -192,9 +188,8 @@ mod tests {
     #[test]
     fn a_ratio_needs_both_paths() {
         let mut samples = Samples::default();
-        let ratio = |samples: &Samples| {
-            samples.ratio(Figure::FloodRate, Path::Portcullis, Path::Kernel)
-        };
+        let ratio =
+            |samples: &Samples| samples.ratio(Figure::FloodRate, Path::Portcullis, Path::Kernel);
         samples.add(Figure::FloodRate, Path::Portcullis, 3.0);
         assert_eq!(ratio(&samples), None);
         samples.add(Figure::FloodRate, Path::Kernel, 0.0);

@@ -38,7 +38,9 @@ pub struct Status {
     pub drops: BTreeMap<String, u64>,
     /// Packet memory.
     pub frames: FramesStatus,
-    /// What the kernel program counted.
+    /// What the kernel program and the AF_XDP sockets counted. Packets lost before a ring are
+    /// `receive_dropped` + `receive_ring_full`; `fill_ring_empty` is the part of the former that
+    /// found no memory to be received into.
     pub kernel: BTreeMap<String, u64>,
     /// Every rule in force, and how often it decided.
     #[serde(default)]

@@ -153,10 +153,16 @@ impl Lab {
     }
 
     /// Puts a file into the state directory, at once as a whole, and waits until the daemon, if it
-    /// runs, has applied or refused it.
+    /// runs, has put it into force or refused it. The file must be new to it, or differ.
     #[track_caller]
     pub fn apply(&self, file: &str, text: &str) {
-        self.changing(|| self.apply_in_vain(file, text));
+        let (temporary, path) = (hidden(file), in_state(file));
+        self.changing(|| {
+            self.node.write(&temporary, text);
+            self.node
+                .call(move || fs::rename(temporary, path))
+                .expect("renamed");
+        });
     }
 
     /// Changes a file of the state directory, as `apply` does.
@@ -177,27 +183,12 @@ impl Lab {
     /// When it is not there.
     #[track_caller]
     pub fn remove(&self, file: &str) {
-        self.changing(|| self.remove_in_vain(file));
-    }
-
-    /// As `apply`, for a change that shall have no effect: waits for nothing.
-    pub fn apply_in_vain(&self, file: &str, text: &str) {
-        let (temporary, path) = (hidden(file), in_state(file));
-        self.node.write(&temporary, text);
-        self.node
-            .call(move || fs::rename(temporary, path))
-            .expect("renamed");
-    }
-
-    /// As `remove`, for a change that shall have no effect: waits for nothing.
-    ///
-    /// # Panics
-    /// When it is not there.
-    pub fn remove_in_vain(&self, file: &str) {
         let path = in_state(file);
-        self.node
-            .call(move || fs::remove_file(path))
-            .expect("it is there");
+        self.changing(|| {
+            self.node
+                .call(move || fs::remove_file(path))
+                .expect("it is there");
+        });
     }
 
     /// Lets the kernel forward between the pods, the node and the world, without the daemon: for
@@ -272,21 +263,29 @@ impl Lab {
         Status::parse(&ran.stdout).map_err(|why| format!("{why}; {}", ran.stderr))
     }
 
-    /// Makes a change of the state directory and waits until the daemon, if it runs, has taken
-    /// note: all workers at a later generation, or another list of errors.
+    /// Waits until the daemon says that all is in place.
+    ///
+    /// # Panics
+    /// When it does not.
+    #[track_caller]
+    pub fn await_ready(&self) {
+        crate::eventually("the daemon is ready", || {
+            self.try_status().is_ok_and(|status| status.is_ready())
+        });
+    }
+
+    /// Makes a change of the state directory and waits until the daemon, if it runs, has put it
+    /// into force or refused it.
     #[track_caller]
     fn changing(&self, change: impl FnOnce()) {
         if !self.is_daemon_running() {
             return change();
         }
-        let before = self.status();
+        let before = self.status().revision();
         change();
         crate::eventually(
             "the daemon takes note of a change in its state directory",
-            || {
-                let now = self.status();
-                now.generation_of_slowest() > before.generation() || now.errors() != before.errors()
-            },
+            || self.status().revision() > before,
         );
     }
 }
@@ -296,6 +295,13 @@ impl Drop for Lab {
         let daemon = self.daemon.get_mut().ok().and_then(Option::take);
         if std::thread::panicking() && daemon.is_some() {
             eprintln!("--- {LOG_FILE}\n{}---", self.node.read(LOG_FILE));
+            for words in [["status", "--socket"], ["observe", "--socket"]] {
+                let ran = self.portcullis(&[&words[..], &[SOCKET_FILE]].concat());
+                eprintln!(
+                    "--- portcullis {}\n{}{}---",
+                    words[0], ran.stdout, ran.stderr
+                );
+            }
         }
         if let Some(daemon) = daemon {
             daemon.end();

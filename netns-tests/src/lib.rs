@@ -30,9 +30,11 @@ pub use lab::{
     WORLD_ADDRESSES,
 };
 pub use place::{Place, Ran};
-pub use pod::{Pod, connect, counter, echo_by_tcp, echo_by_udp, serve_pages};
+pub use pod::{Pod, connect, counter, echo_by_tcp, echo_by_udp, fetch, gets_nothing, serve_pages};
 pub use prober::Prober;
-pub use raw::{ETHERTYPE_IPV4, ethernet, ipv4, udp};
+pub use raw::{
+    ETHERTYPE_IPV4, ETHERTYPE_IPV6, Tap, ethernet, ipv4, ipv6, send_raw, udp, udp_over_ipv6,
+};
 pub use status::Status;
 
 use std::io::{Read, Write};
@@ -40,7 +42,7 @@ use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
 /// How long a change may take to be seen, before a test gives up on it.
-pub const PATIENCE: Duration = Duration::from_secs(10);
+pub const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Asks again and again until the answer is yes.
 ///
@@ -55,19 +57,6 @@ pub fn eventually(what: &str, mut is_so: impl FnMut() -> bool) {
             "not within {PATIENCE:?}: {what}"
         );
         std::thread::sleep(Duration::from_millis(5));
-    }
-}
-
-/// Asks again and again for as long as `span`: the answer must stay yes.
-///
-/// # Panics
-/// When it is no once.
-#[track_caller]
-pub fn throughout(span: Duration, what: &str, mut is_so: impl FnMut() -> bool) {
-    let since = Instant::now();
-    while since.elapsed() < span {
-        assert!(is_so(), "no longer so after {:?}: {what}", since.elapsed());
-        std::thread::sleep(Duration::from_millis(20));
     }
 }
 

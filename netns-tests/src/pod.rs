@@ -7,8 +7,10 @@ use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::thread;
 use std::time::Duration;
 
-/// How long a client of a pod waits before it calls a peer unreachable.
-pub const CLIENT_PATIENCE: Duration = Duration::from_millis(800);
+/// How long a client waits for what shall come: on a busy machine it may take its time.
+const CLIENT_PATIENCE: Duration = Duration::from_secs(10);
+/// How long a client waits for what shall not come.
+const SILENCE: Duration = Duration::from_millis(800);
 
 /// A pod that `portcullis endpoint add` made.
 #[derive(Debug)]
@@ -74,19 +76,32 @@ impl Pod {
         self.place.run(line)
     }
 
-    /// Fetches a page with curl; None when there is no answer in time.
+    /// Fetches a page with curl; None when there is none.
     #[must_use]
     pub fn fetch(&self, url: &str) -> Option<String> {
-        let ran = self.run(&format!(
-            "curl --silent --show-error --globoff --noproxy * --max-time 0.8 {url}"
-        ));
-        ran.is_success.then_some(ran.stdout)
+        fetch(&self.place, url)
     }
 
-    /// Whether a ping of one packet comes back.
+    /// Whether curl gets no page within a short time.
+    #[must_use]
+    pub fn gets_nothing(&self, url: &str) -> bool {
+        gets_nothing(&self.place, url)
+    }
+
+    /// Whether a ping comes back.
     #[must_use]
     pub fn can_ping(&self, address: &str) -> bool {
-        self.run(&format!("ping -n -c 1 -W 0.8 {address}"))
+        let seconds = CLIENT_PATIENCE.as_secs();
+        self.run(&format!("ping -n -c 1 -i 0.2 -w {seconds} {address}"))
+            .is_success
+    }
+
+    /// Whether no ping comes back within a short time.
+    #[must_use]
+    pub fn cannot_ping(&self, address: &str) -> bool {
+        let seconds = SILENCE.as_secs_f32();
+        !self
+            .run(&format!("ping -n -c 1 -W {seconds} {address}"))
             .is_success
     }
 
@@ -115,10 +130,28 @@ impl Pod {
         connect(&self.place, to)
     }
 
-    /// Sends a datagram and gives the answer; None when there is none in time.
+    /// Sends a datagram and gives the answer; None when there is none.
     #[must_use]
     pub fn ask_by_udp(&self, to: SocketAddr, question: &[u8]) -> Option<Vec<u8>> {
-        ask_by_udp(&self.place, to, question)
+        ask_by_udp(&self.place, to, question, CLIENT_PATIENCE)
+    }
+
+    /// Whether a datagram finds no answer within a short time.
+    #[must_use]
+    pub fn gets_no_answer(&self, to: SocketAddr, question: &[u8]) -> bool {
+        ask_by_udp(&self.place, to, question, SILENCE).is_none()
+    }
+
+    /// Whether no TCP connection comes about within a short time.
+    #[must_use]
+    pub fn cannot_connect(&self, to: SocketAddr) -> bool {
+        let connecting = self
+            .place
+            .thread(move || TcpStream::connect_timeout(&to, SILENCE));
+        connecting
+            .join()
+            .expect("connecting does not panic")
+            .is_err()
     }
 
     /// Answers every datagram to this port with its own bytes, in both families.
@@ -205,16 +238,35 @@ pub fn connect(place: &Place, to: SocketAddr) -> io::Result<TcpStream> {
     Ok(stream)
 }
 
-/// Sends a datagram from any place and gives the answer; None when there is none in time.
-///
-/// # Panics
-/// When the place has no socket to give.
-pub fn ask_by_udp(place: &Place, to: SocketAddr, question: &[u8]) -> Option<Vec<u8>> {
+/// Fetches a page with curl from any place; None when there is none.
+#[must_use]
+pub fn fetch(place: &Place, url: &str) -> Option<String> {
+    curl(place, url, CLIENT_PATIENCE)
+}
+
+/// Whether curl gets no page in any place within a short time.
+#[must_use]
+pub fn gets_nothing(place: &Place, url: &str) -> bool {
+    curl(place, url, SILENCE).is_none()
+}
+
+fn curl(place: &Place, url: &str, patience: Duration) -> Option<String> {
+    let ran = place.run(&format!(
+        "curl --silent --show-error --globoff --noproxy * --max-time {} {url}",
+        patience.as_secs_f32()
+    ));
+    ran.is_success.then_some(ran.stdout)
+}
+
+fn ask_by_udp(
+    place: &Place,
+    to: SocketAddr,
+    question: &[u8],
+    patience: Duration,
+) -> Option<Vec<u8>> {
     let any = if to.is_ipv6() { "[::]:0" } else { "0.0.0.0:0" };
     let socket = place.call(move || UdpSocket::bind(any)).expect("a socket");
-    socket
-        .set_read_timeout(Some(CLIENT_PATIENCE))
-        .expect("a timeout");
+    socket.set_read_timeout(Some(patience)).expect("a timeout");
     // A connected socket takes answers of this peer only.
     socket.connect(to).ok()?;
     socket.send(question).ok()?;

@@ -25,32 +25,37 @@ impl Status {
         self.0["generation"].as_u64().unwrap_or_default()
     }
 
-    /// The generation that every worker has adopted.
+    /// How many states of the directory were put into force or refused.
     #[must_use]
-    pub fn generation_of_slowest(&self) -> u64 {
-        let workers = self.0["workers"]
-            .as_array()
-            .map(Vec::as_slice)
-            .unwrap_or_default();
-        workers
-            .iter()
-            .map(|worker| worker["generation"].as_u64().unwrap_or(0))
-            .min()
-            .unwrap_or(0)
+    pub fn revision(&self) -> u64 {
+        self.0["documents"]["revision"].as_u64().unwrap_or_default()
     }
 
-    /// Whether every worker has the published tables, there are some, and every interface stands.
+    /// Whether every worker has the published tables and every interface stands.
     #[must_use]
     pub fn is_ready(&self) -> bool {
-        let endpoints = self.0["endpoints"]
-            .as_array()
-            .map(Vec::as_slice)
-            .unwrap_or_default();
-        self.generation() > 0
-            && self.generation_of_slowest() >= self.generation()
-            && endpoints
-                .iter()
-                .all(|endpoint| endpoint["state"] == "ready")
+        self.0["is_ready"] == true
+    }
+
+    /// Whether every chunk of packet memory is where it is at rest: free, or in a ring.
+    ///
+    /// # Panics
+    /// When the answer has no census.
+    #[must_use]
+    pub fn is_memory_at_rest(&self) -> bool {
+        let count = |key: &str| self.0["frames"][key].as_u64().expect("a census");
+        count("free") + count("in_rings") == count("total")
+    }
+
+    /// A counter, summed over all workers.
+    ///
+    /// # Panics
+    /// When the workers have no such counter.
+    #[must_use]
+    pub fn of_workers(&self, counter: &str) -> u64 {
+        let workers = self.0["workers"].as_array().expect("workers");
+        let counts = workers.iter().map(|worker| worker[counter].as_u64());
+        counts.map(|count| count.expect("a counter")).sum()
     }
 
     /// What is wrong with the documents in the state directory.
@@ -70,6 +75,16 @@ impl Status {
     #[must_use]
     pub fn dropped(&self, reason: &str) -> u64 {
         self.0["drops"][reason].as_u64().unwrap_or(0)
+    }
+
+    /// Packets that the kernel dropped because a ring of ours had no room for them.
+    #[must_use]
+    pub fn lost_before_the_rings(&self) -> u64 {
+        // An empty fill ring is among the causes of `receive_dropped`, and counts for itself again.
+        ["receive_ring_full", "receive_dropped"]
+            .iter()
+            .map(|key| self.0["kernel"][key].as_u64().unwrap_or(0))
+            .sum()
     }
 
     /// Packets that were dropped, for whatever reason.

@@ -1,6 +1,6 @@
 //! Frames that no honest network stack sends: the daemon names the reason and lives on.
 
-use netns_tests::{ETHERTYPE_IPV4, Lab, Pod, ethernet, eventually, ipv4, udp};
+use netns_tests::{ETHERTYPE_IPV4, Lab, Pod, ethernet, eventually, ipv4, send_raw, udp};
 use std::net::Ipv4Addr;
 
 const API: Ipv4Addr = Ipv4Addr::new(10, 0, 1, 10);
@@ -38,7 +38,7 @@ fn every_kind_of_malformed_frame_is_counted_under_its_reason() {
         bytes[at] = byte;
         bytes
     };
-    let cases: [(&str, u16, Vec<u8>); 8] = [
+    let cases: [(&str, u16, Vec<u8>); 9] = [
         ("truncated", ETHERTYPE_IPV4, good[..10].to_vec()),
         ("truncated", ETHERTYPE_IPV4, Vec::new()),
         ("truncated", ETHERTYPE_IPV4, with(2, 0xff)), // a total length beyond the frame
@@ -46,6 +46,7 @@ fn every_kind_of_malformed_frame_is_counted_under_its_reason() {
         ("malformed", ETHERTYPE_IPV4, with(0, 0x55)), // version 5
         ("malformed", ETHERTYPE_IPV4, with(0, 0x43)), // a header of 12 bytes
         ("vlan_tagged", 0x8100, [&[0, 5, 8, 0][..], &good].concat()),
+        ("vlan_tagged", 0x88a8, [&[0, 5, 8, 0][..], &good].concat()),
         ("ethertype_unknown", 0x88cc, vec![0; 50]),
     ];
     for (reason, ethertype, payload) in cases {
@@ -91,12 +92,15 @@ fn no_frame_of_a_burst_is_lost_without_being_counted() {
     };
     let frame = ethernet(web.mac, [0xee; 6], 0x88cc, &[0; 50]);
     let burst = vec![frame; 500];
-    let expected = lab.status().dropped_in_all() + count(&burst);
     web.send_raw(&burst);
     // More than an idle interface has memory for: then the kernel drops, and that counts too.
+    let mut counted = 0;
     eventually("every frame of the burst is dropped and counted", || {
-        lab.status().dropped_in_all() >= expected
+        let status = lab.status();
+        counted = status.dropped("ethertype_unknown") + status.lost_before_the_rings();
+        counted >= count(&burst)
     });
+    assert_eq!(counted, count(&burst), "each is counted once");
     assert_well(&lab, &web);
 }
 
@@ -162,5 +166,46 @@ fn a_large_datagram_is_not_delivered_as_something_else() {
         })
         .collect();
     assert_eq!(sizes, [1, 1000, 1472]);
+    assert_well(&lab, &web);
+}
+
+#[test]
+fn malformed_frames_from_the_world_are_counted_and_do_no_harm() {
+    let Some((lab, _api, web)) = two_pods() else {
+        return;
+    };
+    let address = lab.node.must("cat /sys/class/net/eth0/address");
+    let bytes = address
+        .trim()
+        .split(':')
+        .map(|byte| u8::from_str_radix(byte, 16));
+    let bytes: Vec<u8> = bytes.collect::<Result<_, _>>().expect("bytes");
+    let node: [u8; 6] = bytes.try_into().expect("a MAC address");
+    let good = ipv4(
+        Ipv4Addr::new(192, 0, 2, 2),
+        API,
+        17,
+        &udp(5000, 9, &[0; 32]),
+    );
+    let with = |at: usize, byte: u8| {
+        let mut bytes = good.clone();
+        bytes[at] = byte;
+        bytes
+    };
+    let gre = ipv4(Ipv4Addr::new(192, 0, 2, 2), API, 47, &[0; 32]);
+    let cases = [
+        ("truncated", with(2, 0xff)), // a total length beyond the frame
+        ("malformed", with(0, 0x43)), // a header of 12 bytes
+        ("malformed", with(9, 6)),    // a checksum that does not fit
+        ("protocol_unknown", gre),
+    ];
+    for (reason, payload) in cases {
+        let before = lab.status().dropped(reason);
+        let frame = ethernet([2, 0, 0, 0, 0, 1], node, ETHERTYPE_IPV4, &payload);
+        send_raw(&lab.world, &[frame]);
+        eventually(&format!("{reason} counts {payload:02x?}"), || {
+            lab.status().dropped(reason) > before
+        });
+    }
     assert_well(&lab, &web);
 }

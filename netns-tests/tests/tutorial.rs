@@ -1,7 +1,7 @@
 //! The zero-trust tutorial on real interfaces: open, shut, opened for one, over both families.
 
 use netns_tests::manifests::{ALLOW_FRONTEND, DEFAULT_DENY, NAMESPACES};
-use netns_tests::{Lab, Pod, eventually, is_echoed};
+use netns_tests::{Lab, Pod, is_echoed};
 use std::net::SocketAddr;
 use std::thread;
 
@@ -51,21 +51,43 @@ fn echo(host: &str) -> SocketAddr {
     format!("{host}:7").parse().expect("an address")
 }
 
-/// Which of page, other port, ping and UDP a pod reaches, in both families.
-fn reach(pod: &Pod) -> [[bool; 4]; 2] {
+/// That of page, other port, ping and UDP a pod reaches exactly these, in both families.
+#[track_caller]
+fn assert_reach(pod: &Pod, expected: [[bool; 4]; 2]) {
     // All at once: what is shut shows by waiting for it.
-    thread::scope(|scope| {
+    let found = thread::scope(|scope| {
         let probes = [0, 1].map(|family| {
             let host = HOSTS[family];
+            let [page, other, ping, udp] = expected[family];
             [
-                scope.spawn(move || pod.fetch(&format!("http://{host}/")) == page()),
-                scope.spawn(move || pod.fetch(&format!("http://{host}:81/")) == page()),
-                scope.spawn(move || pod.can_ping(ADDRESSES[family])),
-                scope.spawn(move || pod.ask_by_udp(echo(host), b"hello").is_some()),
+                scope.spawn(move || is_page_as_expected(pod, &format!("http://{host}/"), page)),
+                scope.spawn(move || is_page_as_expected(pod, &format!("http://{host}:81/"), other)),
+                scope.spawn(move || match ping {
+                    true => pod.can_ping(ADDRESSES[family]),
+                    false => pod.cannot_ping(ADDRESSES[family]),
+                }),
+                scope.spawn(move || match udp {
+                    true => pod.ask_by_udp(echo(host), b"hello").is_some(),
+                    false => pod.gets_no_answer(echo(host), b"hello"),
+                }),
             ]
         });
         probes.map(|family| family.map(|probe| probe.join().expect("a probe does not panic")))
-    })
+    });
+    assert_eq!(
+        found,
+        [[true; 4]; 2],
+        "page, other port, ping, UDP of {}, IPv4 and IPv6: whether as expected, {expected:?}",
+        pod.key()
+    );
+}
+
+fn is_page_as_expected(pod: &Pod, url: &str, is_expected: bool) -> bool {
+    if is_expected {
+        pod.fetch(url) == page()
+    } else {
+        pod.gets_nothing(url)
+    }
 }
 
 const ALL: [[bool; 4]; 2] = [[true; 4]; 2];
@@ -75,8 +97,8 @@ const PAGE_ONLY: [[bool; 4]; 2] = [[true, false, false, false]; 2];
 #[test]
 fn without_policy_everything_is_reachable() {
     let Some(cluster) = cluster("") else { return };
-    assert_eq!(reach(&cluster.web), ALL);
-    assert_eq!(reach(&cluster.stranger), ALL);
+    assert_reach(&cluster.web, ALL);
+    assert_reach(&cluster.stranger, ALL);
     assert_eq!(cluster.lab.status().errors(), Vec::<String>::new());
 }
 
@@ -84,8 +106,8 @@ fn without_policy_everything_is_reachable() {
 fn default_deny_shuts_the_backend() {
     let Some(cluster) = cluster("") else { return };
     cluster.lab.apply("default-deny.yaml", DEFAULT_DENY);
-    assert_eq!(reach(&cluster.web), NOTHING);
-    assert_eq!(reach(&cluster.stranger), NOTHING);
+    assert_reach(&cluster.web, NOTHING);
+    assert_reach(&cluster.stranger, NOTHING);
     let dropped = cluster.lab.observe("--verdict DROPPED --pod backend/api");
     assert!(
         dropped.contains("default-deny") && dropped.contains("frontend/web"),
@@ -103,8 +125,8 @@ fn the_frontend_alone_gets_the_page_and_nothing_else() {
     let Some(cluster) = cluster("") else { return };
     cluster.lab.apply("default-deny.yaml", DEFAULT_DENY);
     cluster.lab.apply("allow-frontend.yaml", ALLOW_FRONTEND);
-    assert_eq!(reach(&cluster.web), PAGE_ONLY);
-    assert_eq!(reach(&cluster.stranger), NOTHING);
+    assert_reach(&cluster.web, PAGE_ONLY);
+    assert_reach(&cluster.stranger, NOTHING);
     let forwarded = cluster
         .lab
         .observe("--verdict FORWARDED --pod frontend/web");
@@ -139,7 +161,7 @@ fn a_policy_that_goes_closes_new_and_established_connections() {
             "an established connection goes on: {host}"
         );
         assert!(
-            cluster.web.connect(echo(host)).is_err(),
+            cluster.web.cannot_connect(echo(host)),
             "a new one is made: {host}"
         );
     }
@@ -149,9 +171,9 @@ fn a_policy_that_goes_closes_new_and_established_connections() {
 fn a_policy_that_goes_opens_what_it_shut() {
     let Some(cluster) = cluster("") else { return };
     cluster.lab.apply("default-deny.yaml", DEFAULT_DENY);
-    assert_eq!(reach(&cluster.stranger), NOTHING);
+    assert_reach(&cluster.stranger, NOTHING);
     cluster.lab.remove("default-deny.yaml");
-    assert_eq!(reach(&cluster.stranger), ALL);
+    assert_reach(&cluster.stranger, ALL);
 }
 
 #[test]
@@ -176,11 +198,11 @@ fn the_tutorial_holds_in_native_mode() {
     let Some(cluster) = cluster("xdpMode: native\n") else {
         return;
     };
-    assert_eq!(reach(&cluster.web), ALL);
+    assert_reach(&cluster.web, ALL);
     cluster.lab.apply("default-deny.yaml", DEFAULT_DENY);
     cluster.lab.apply("allow-frontend.yaml", ALLOW_FRONTEND);
-    assert_eq!(reach(&cluster.web), PAGE_ONLY);
-    assert_eq!(reach(&cluster.stranger), NOTHING);
+    assert_reach(&cluster.web, PAGE_ONLY);
+    assert_reach(&cluster.stranger, NOTHING);
 }
 
 #[test]
@@ -190,6 +212,6 @@ fn the_tutorial_holds_with_two_workers() {
     };
     cluster.lab.apply("default-deny.yaml", DEFAULT_DENY);
     cluster.lab.apply("allow-frontend.yaml", ALLOW_FRONTEND);
-    eventually("both workers police", || reach(&cluster.web) == PAGE_ONLY);
-    assert_eq!(reach(&cluster.stranger), NOTHING);
+    assert_reach(&cluster.web, PAGE_ONLY);
+    assert_reach(&cluster.stranger, NOTHING);
 }

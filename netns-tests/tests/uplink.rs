@@ -2,8 +2,10 @@
 
 use netns_tests::manifests::{DEFAULT_DENY, egress_policy};
 use netns_tests::{
-    Lab, NODE_ADDRESSES, Place, Pod, WORLD_ADDRESSES, counter, eventually, serve_pages,
+    Lab, NODE_ADDRESSES, Place, Pod, WORLD_ADDRESSES, counter, eventually, fetch, gets_nothing,
+    serve_pages,
 };
+use std::net::{IpAddr, SocketAddr};
 
 fn one_pod(more: &[&str]) -> Option<(Lab, Pod)> {
     let lab = Lab::new("")?;
@@ -17,12 +19,6 @@ fn one_pod(more: &[&str]) -> Option<(Lab, Pod)> {
         });
     }
     Some((lab, api))
-}
-
-fn fetch(place: &Place, url: &str) -> Option<String> {
-    let line = format!("curl --silent --globoff --noproxy * --max-time 0.8 {url}");
-    let ran = place.run(&line);
-    ran.is_success.then_some(ran.stdout)
 }
 
 fn checksum_errors(place: &Place) -> u64 {
@@ -78,12 +74,7 @@ fn large_segments_cross_the_uplink_both_ways_without_a_bad_checksum() {
     }
     let errors = [&api.place, &lab.world, &lab.node].map(checksum_errors);
     assert_eq!(errors, [0, 0, 0], "TcpInCsumErrors of pod, world, node");
-    let segments: u64 = lab.status().json()["workers"]
-        .as_array()
-        .expect("workers")
-        .iter()
-        .filter_map(|worker| worker["segments"].as_u64())
-        .sum();
+    let segments = lab.status().of_workers("segments");
     assert!(
         segments > 1000,
         "the pod's large segments were cut for the uplink: {segments}"
@@ -127,7 +118,7 @@ fn the_node_reaches_its_pods_through_default_deny_and_the_world_does_not() {
             Some("page of backend/api\n".into()),
             "kubelet's probe of {host}"
         );
-        assert_eq!(fetch(&lab.world, &url), None, "{host}");
+        assert!(gets_nothing(&lab.world, &url), "{host}");
     }
 }
 
@@ -138,34 +129,32 @@ fn a_pod_reaches_the_node_as_entity_host_and_the_world_as_entity_world() {
     };
     serve_pages(&lab.node, "node", 80);
     serve_pages(&lab.world, "world", 80);
-    let reach = || {
-        [NODE_ADDRESSES, WORLD_ADDRESSES].map(|addresses| {
-            addresses.map(|address| {
-                let host = if address.contains(':') {
-                    format!("[{address}]")
+    let assert_reach = |why: &str, expected: [[bool; 2]; 2]| {
+        for (addresses, expected) in [NODE_ADDRESSES, WORLD_ADDRESSES].iter().zip(expected) {
+            for (address, is_reached) in addresses.iter().zip(expected) {
+                let address: IpAddr = address.parse().expect("an address");
+                let url = format!("http://{}/", SocketAddr::from((address, 80)));
+                let is_so = if is_reached {
+                    api.fetch(&url).is_some()
                 } else {
-                    address.into()
+                    api.gets_nothing(&url)
                 };
-                api.fetch(&format!("http://{host}/")).is_some()
-            })
-        })
+                assert!(is_so, "{why}: {url} expected reached: {is_reached}");
+            }
+        }
     };
-    assert_eq!(reach(), [[true; 2], [true; 2]], "no policy");
-    lab.apply(
-        "out.yaml",
-        &egress_policy("backend", "out", "  - toEntities: [world]"),
-    );
-    assert_eq!(reach(), [[false; 2], [true; 2]], "world only");
-    lab.apply(
-        "out.yaml",
-        &egress_policy("backend", "out", "  - toEntities: [host]"),
-    );
-    assert_eq!(reach(), [[true; 2], [false; 2]], "host only");
-    lab.apply(
-        "out.yaml",
-        &egress_policy("backend", "out", "  - toCIDR: [192.0.2.2/32]"),
-    );
-    assert_eq!(reach(), [[false; 2], [true, false]], "one address only");
+    assert_reach("no policy", [[true; 2], [true; 2]]);
+    for (rule, expected) in [
+        ("toEntities: [world]", [[false; 2], [true; 2]]),
+        ("toEntities: [host]", [[true; 2], [false; 2]]),
+        ("toCIDR: [192.0.2.2/32]", [[false; 2], [true, false]]),
+    ] {
+        lab.apply(
+            "out.yaml",
+            &egress_policy("backend", "out", &format!("  - {rule}")),
+        );
+        assert_reach(rule, expected);
+    }
 }
 
 #[test]
@@ -188,9 +177,9 @@ fn a_time_to_live_that_runs_out_is_told() {
     let Some((lab, api)) = one_pod(&[]) else {
         return;
     };
-    let v4 = api.run("ping -n -c 1 -W 1 -t 1 192.0.2.2");
+    let v4 = api.run("ping -n -c 1 -w 10 -t 1 192.0.2.2");
     assert!(v4.stdout.contains("Time to live exceeded"), "{v4:?}");
-    let v6 = api.run("ping -n -c 1 -W 1 -t 1 2001:db8::2");
+    let v6 = api.run("ping -n -c 1 -w 10 -t 1 2001:db8::2");
     assert!(v6.stdout.contains("Time exceeded: Hop limit"), "{v6:?}");
     assert!(lab.status().dropped("ttl_exceeded") >= 2);
 }
@@ -201,12 +190,12 @@ fn a_packet_too_big_for_the_uplink_is_told() {
     let Some((lab, api)) = one_pod(&["--mtu", "9000"]) else {
         return;
     };
-    let v4 = api.run("ping -n -c 1 -W 1 -M do -s 2000 192.0.2.2");
+    let v4 = api.run("ping -n -c 1 -w 10 -M do -s 2000 192.0.2.2");
     assert!(
         v4.stdout.contains("Frag needed and DF set (mtu = 1500)"),
         "{v4:?}"
     );
-    let v6 = api.run("ping -n -c 1 -W 1 -M do -s 2000 2001:db8::2");
+    let v6 = api.run("ping -n -c 1 -w 10 -M do -s 2000 2001:db8::2");
     assert!(v6.stdout.contains("Packet too big: mtu=1500"), "{v6:?}");
     assert!(lab.status().dropped("packet_too_big") >= 2);
 }

@@ -159,7 +159,8 @@ impl<'a> Plumbing<'a> {
     }
 
     /// A UDP super-frame would arrive as one datagram, its boundaries lost; an SCTP checksum left
-    /// to the device would never be made. TCP segmentation stays on: that is what makes bulk fast.
+    /// to the device would never be made; a VLAN tag left to it would not be in the frame, so that
+    /// nobody could refuse it. TCP segmentation stays on: that is what makes bulk fast.
     fn set_offloads(&self) -> Result<(), EndpointError> {
         self.inside(
             "set the pod's offloads",
@@ -170,6 +171,10 @@ impl<'a> Plumbing<'a> {
                 "tx-udp-segmentation",
                 "off",
                 "tx-checksum-sctp",
+                "off",
+                "tx-vlan-offload",
+                "off",
+                "tx-vlan-stag-hw-insert",
                 "off",
             ],
         )

@@ -1,0 +1,174 @@
+//! What happens to real traffic on its way: sizes, boundaries, fragments, checksums.
+
+use netns_tests::{Lab, Pod, Tap, counter, echo_by_udp, eventually};
+use nix::sys::socket::{setsockopt, sockopt};
+use std::net::{SocketAddr, UdpSocket};
+use std::time::Duration;
+
+/// The largest frame that an uplink of MTU 1500 carries: with its Ethernet header.
+const UPLINK_FRAME_MAX: usize = 1514;
+
+fn two_pods() -> Option<(Lab, Pod, Pod)> {
+    let lab = Lab::new("")?;
+    let api = lab.pod(
+        "backend/api",
+        &["app=backend"],
+        &["10.0.1.10", "fd00:10:1::10"],
+    );
+    let web = lab.pod(
+        "frontend/web",
+        &["app=frontend"],
+        &["10.0.1.11", "fd00:10:1::11"],
+    );
+    api.serve_pages();
+    lab.start_daemon();
+    Some((lab, api, web))
+}
+
+#[test]
+fn large_segments_cross_whole_between_pods() {
+    let Some((lab, api, web)) = two_pods() else {
+        return;
+    };
+    for host in ["10.0.1.10", "[fd00:10:1::10]"] {
+        let before = lab.status();
+        let page = web.place.must(&format!(
+            "curl --silent --show-error --globoff --noproxy * --max-time 60 --output /run/big \
+             --write-out %{{size_download}} http://{host}/big"
+        ));
+        assert_eq!(page, Pod::big_page().len().to_string());
+        let after = lab.status();
+        let grown = |counter| after.of_workers(counter) - before.of_workers(counter);
+        // Acknowledgements are counted with the rest, so segments are larger still.
+        let mean = grown("received_bytes") / grown("received");
+        println!("{host}: {mean} bytes a frame, acknowledgements included");
+        assert!(mean > 10_000, "{host}: {mean} bytes a frame");
+        assert_eq!(grown("segments"), 0, "nothing was cut up on the way");
+    }
+    for pod in [&api, &web] {
+        assert_eq!(pod.counter("TcpInCsumErrors"), 0, "{}", pod.key());
+    }
+}
+
+#[test]
+fn what_leaves_through_the_uplink_fits_into_it() {
+    let Some((lab, api, _web)) = two_pods() else {
+        return;
+    };
+    let tap = Tap::new(&lab.world);
+    for host in ["10.0.1.10", "[fd00:10:1::10]"] {
+        lab.world.must(&format!(
+            "curl --silent --show-error --globoff --noproxy * --max-time 60 --output /run/big \
+             http://{host}/big"
+        ));
+    }
+    let lengths = tap.lengths();
+    let full = lengths
+        .iter()
+        .filter(|&&length| length == UPLINK_FRAME_MAX)
+        .count();
+    println!("{} frames, {full} of them full", lengths.len());
+    assert!(
+        full > 10_000,
+        "the tap heard {full} full frames of {}",
+        lengths.len()
+    );
+    assert_eq!(lengths.iter().max(), Some(&UPLINK_FRAME_MAX));
+    for (place, errors) in [(&lab.world, 0), (&api.place, 0)] {
+        assert_eq!(
+            counter(place, "TcpInCsumErrors"),
+            errors,
+            "{}",
+            place.name()
+        );
+    }
+}
+
+#[test]
+fn datagrams_keep_their_boundaries_even_when_sent_in_one_call() {
+    let Some((_lab, api, web)) = two_pods() else {
+        return;
+    };
+    for (from, to) in [
+        ("10.0.1.11:0", "10.0.1.10:9"),
+        ("[fd00:10:1::11]:0", "[fd00:10:1::10]:9"),
+    ] {
+        let ears = api
+            .place
+            .call(move || UdpSocket::bind(to))
+            .expect("a socket");
+        ears.set_read_timeout(Some(Duration::from_secs(10)))
+            .expect("a timeout");
+        let mouth = web
+            .place
+            .call(move || UdpSocket::bind(from))
+            .expect("a socket");
+        setsockopt(&mouth, sockopt::UdpGsoSegment, &100).expect("the kernel can segment");
+        let to: SocketAddr = to.parse().expect("an address");
+        let bytes: Vec<u8> = (0..950_u32).map(|n| n.to_le_bytes()[0]).collect();
+        assert_eq!(mouth.send_to(&bytes, to).expect("sent"), 950);
+        let datagrams: Vec<Vec<u8>> = (0..10)
+            .map(|_| {
+                let mut datagram = vec![0; 2000];
+                let length = ears.recv(&mut datagram).expect("a datagram");
+                datagram.truncate(length);
+                datagram
+            })
+            .collect();
+        assert_eq!(datagrams, bytes.chunks(100).collect::<Vec<_>>(), "{to}");
+    }
+}
+
+#[test]
+fn a_fragmented_datagram_is_dropped_and_counted_as_documented() {
+    let Some((lab, api, web)) = two_pods() else {
+        return;
+    };
+    api.echo_by_udp(7);
+    for host in ["10.0.1.10:7", "[fd00:10:1::10]:7"] {
+        let to: SocketAddr = host.parse().expect("an address");
+        let before = lab.status().dropped("fragment_unsupported");
+        assert!(
+            web.gets_no_answer(to, &[7; 3000]),
+            "3000 bytes do not fit into 1500: {host}"
+        );
+        eventually("the fragment is counted", || {
+            lab.status().dropped("fragment_unsupported") > before
+        });
+        assert_eq!(
+            web.ask_by_udp(to, &[7; 1400]),
+            Some(vec![7; 1400]),
+            "what fits, passes: {host}"
+        );
+    }
+    let seen = lab.observe("--drop-reason fragment_unsupported --pod frontend/web");
+    assert!(
+        seen.contains("10.0.1.10") || seen.contains("backend/api"),
+        "{seen}"
+    );
+}
+
+#[test]
+fn datagrams_to_the_world_and_back_are_whole() {
+    let Some((lab, api, _web)) = two_pods() else {
+        return;
+    };
+    echo_by_udp(&lab.world, 7);
+    for host in ["192.0.2.2:7", "[2001:db8::2]:7"] {
+        let to: SocketAddr = host.parse().expect("an address");
+        // The first packet makes the node ask for its neighbour's MAC address, and may be lost.
+        eventually("the neighbour is known", || !api.gets_no_answer(to, b"?"));
+        for length in [0, 1, 2, 100, 1452] {
+            let question: Vec<u8> = (0..length).map(|n| n as u8).collect();
+            assert_eq!(
+                api.ask_by_udp(to, &question),
+                Some(question),
+                "{length} bytes to {host}"
+            );
+        }
+    }
+    for place in [&lab.world, &api.place] {
+        assert_eq!(counter(place, "UdpInCsumErrors"), 0, "{}", place.name());
+        assert_eq!(counter(place, "Udp6InCsumErrors"), 0, "{}", place.name());
+    }
+}
