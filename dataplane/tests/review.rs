@@ -150,6 +150,33 @@ fn an_explanation_names_the_rule_on_both_sides() {
 }
 
 #[test]
+fn an_explanation_names_the_nearest_rule_and_what_failed() {
+    let question = Question {
+        from: "app=frontend".into(),
+        to: "api".into(),
+        port: "80".into(),
+    };
+    let told = explain(&reading(&[PODS, POLICIES]), &question).expect("understood");
+    let side = told.ingress.clone().expect("a pod has a policy");
+    let selected_by: Vec<_> = side.selected_by.iter().map(FlowPolicy::text).collect();
+    assert_eq!(selected_by, ["CiliumNetworkPolicy backend/allow-frontend"]);
+    let nearest = side.nearest.first().expect("a rule that nearly matched");
+    assert_eq!(
+        nearest.rule.text(),
+        "CiliumNetworkPolicy backend/allow-frontend ingress[0]"
+    );
+    assert!(
+        nearest
+            .reasons
+            .iter()
+            .any(|reason| reason.contains("frontend")),
+        "{:?}",
+        nearest.reasons
+    );
+    assert!(told.text().contains("nearly allowed by"), "{}", told.text());
+}
+
+#[test]
 fn an_address_among_the_pods_that_is_nobodys_is_dropped() {
     let reading = reading(&[PODS]);
     assert_eq!(told(&reading, "10.0.1.99", "api", "80").0, "DROPPED");
@@ -422,4 +449,8 @@ fn a_check_finds_all_faults_at_once() {
     assert_eq!(found.documents.len(), 4);
     let right = check(&state(CONFIG, &[PODS, POLICIES]), Settings::default());
     assert_eq!((right.errors, right.policies, right.files), (vec![], 1, 3));
+    assert_eq!(right.warnings, []);
+    let nobody = POLICIES.replace("namespace: backend", "namespace: nowhere");
+    let advised = check(&state(CONFIG, &[PODS, &nobody]), Settings::default());
+    assert_eq!(advised.warnings.len(), 1, "{:?}", advised.warnings);
 }

@@ -5,7 +5,8 @@ use crate::control::Documents;
 use crate::control::settings_of;
 use crate::control::source::SourceState;
 use portcullis_policy::{
-    Document, DocumentError, Generation, IdentityAllocator, NodeFacts, Settings, compile, lint,
+    Document, DocumentError, Generation, IdentityAllocator, NodeFacts, Settings, Tables, Warning,
+    compile, lint,
 };
 use serde::Serialize;
 
@@ -67,6 +68,17 @@ impl From<&DocumentError> for Fault {
     }
 }
 
+impl From<&Warning> for Advice {
+    fn from(warning: &Warning) -> Self {
+        Self {
+            file: warning.file.clone(),
+            document: warning.document,
+            field: warning.field.clone(),
+            message: warning.message.clone(),
+        }
+    }
+}
+
 /// Checks everything that a source holds. `settings` are used where it has no `config.yaml`.
 #[must_use]
 pub fn check(state: &SourceState, settings: Settings) -> Check {
@@ -113,14 +125,7 @@ impl Check {
             ));
             self.policies += usize::from(document.object.policy().is_some());
         }
-        self.warnings = lint(documents)
-            .map(|warning| Advice {
-                file: warning.file.clone(),
-                document: warning.document,
-                field: warning.field.clone(),
-                message: warning.message.clone(),
-            })
-            .collect();
+        self.warnings = lint(documents).map(Advice::from).collect();
         let mut identities = IdentityAllocator::new();
         let compiled = compile(
             documents,
@@ -129,8 +134,26 @@ impl Check {
             &mut identities,
             Generation(1),
         );
-        if let Err(errors) = compiled {
-            self.errors.extend(errors.iter().map(Fault::from));
+        match compiled {
+            Ok(tables) => self.look_at_world(&tables, documents),
+            Err(errors) => self.errors.extend(errors.iter().map(Fault::from)),
+        }
+    }
+
+    /// What rules mean for each other, and for the pods, where there are any.
+    fn look_at_world(&mut self, tables: &Tables, documents: &[Document]) {
+        if tables.pod_count() == 0 {
+            return;
+        }
+        self.warnings
+            .extend(tables.lint(documents).iter().map(Advice::from));
+        for (one, other) in tables.conflicts() {
+            self.warnings.push(Advice {
+                file: other.document.file.clone(),
+                document: other.document.document,
+                field: format!("{}[{}]", other.section, other.index),
+                message: format!("conflicts with {one}: what both match is denied"),
+            });
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use super::allowed::judge;
 use super::end::find_ends;
-use super::{EndView, Reading, Traffic};
+use super::{End, EndView, Reading, Traffic};
 use crate::observe::{FlowPolicy, words};
 use portcullis_policy::{Decision, Direction, PolicyIndex, Tables, Verdict};
 use serde::{Deserialize, Serialize};
@@ -52,11 +52,23 @@ pub struct Side {
     pub rule: Option<FlowPolicy>,
     /// The policies that select this end in this direction, so that what none allows is denied.
     pub selected_by: Vec<FlowPolicy>,
+    /// Where no rule decided: the rules that nearly allowed it, nearest first.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub nearest: Vec<Nearest>,
     /// It in words.
     pub reason: String,
     /// What it would say if policies that are only audited were enforced, where that differs.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub audit: Option<String>,
+}
+
+/// A rule that nearly allowed it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Nearest {
+    /// The rule.
+    pub rule: FlowPolicy,
+    /// What of it did not match.
+    pub reasons: Vec<String>,
 }
 
 /// Explains one connection.
@@ -68,8 +80,20 @@ pub fn explain(reading: &Reading, question: &Question) -> Result<Explanation, St
     let tables = &reading.tables;
     let traffic = Traffic::parse(&question.port, &to.named_ports)?;
     let judgement = judge(tables, &from, &to, traffic);
-    let side = |policy: Option<PolicyIndex>, direction, verdict: Option<Verdict>, audited| {
-        Some(Side::of(tables, policy?, direction, verdict?, audited))
+    let side = |subject: &End, direction, peer: &End, audited| {
+        let told = tables.explain(
+            subject.policy?,
+            direction,
+            peer.identity,
+            traffic.protocol,
+            traffic.port,
+        );
+        Some(Side::of(
+            tables,
+            (subject.policy?, direction),
+            &told,
+            audited,
+        ))
     };
     let note = if judgement.is_unknown {
         Some("an address among the pods that belongs to none: nothing passes".to_owned())
@@ -88,18 +112,8 @@ pub fn explain(reading: &Reading, question: &Question) -> Result<Explanation, St
         from: from.view(tables),
         to: to.view(tables),
         traffic: traffic.to_string(),
-        egress: side(
-            from.policy,
-            Direction::Egress,
-            judgement.egress,
-            judgement.audited_egress,
-        ),
-        ingress: side(
-            to.policy,
-            Direction::Ingress,
-            judgement.ingress,
-            judgement.audited_ingress,
-        ),
+        egress: side(&from, Direction::Egress, &to, judgement.audited_egress),
+        ingress: side(&to, Direction::Ingress, &from, judgement.audited_ingress),
         note,
     })
 }
@@ -107,28 +121,36 @@ pub fn explain(reading: &Reading, question: &Question) -> Result<Explanation, St
 impl Side {
     fn of(
         tables: &Tables,
-        policy: PolicyIndex,
-        direction: Direction,
-        verdict: Verdict,
+        (policy, direction): (PolicyIndex, Direction),
+        told: &portcullis_policy::Explanation,
         audited: Option<Verdict>,
     ) -> Self {
-        let by = FlowPolicy::behind(tables, policy, direction, verdict);
+        let by = FlowPolicy::behind(tables, policy, direction, told.verdict);
         let title = match direction {
             Direction::Ingress => "ingress",
             Direction::Egress => "egress",
         };
-        let selected_by = tables.isolating(policy, direction);
+        let decision = told.verdict.decision;
+        let nearest = told.misses.iter().filter(|_| !decision.is_allowed());
         Self {
-            is_allowed: verdict.decision.is_allowed(),
-            decision: decision_key(verdict.decision).into(),
-            reason: words(title, verdict.decision, &by),
+            is_allowed: decision.is_allowed(),
+            decision: decision_key(decision).into(),
+            reason: words(title, decision, &by),
             audit: audited.map(|audited| {
                 let by = FlowPolicy::behind(tables, policy, direction, audited);
                 words(title, audited.decision, &by)
             }),
-            rule: by.into_iter().find(|policy| policy.rule.is_some()),
-            selected_by: selected_by
+            rule: told.rule.as_ref().map(FlowPolicy::of_rule),
+            selected_by: told
+                .isolating
+                .iter()
                 .map(|origin| FlowPolicy::of(origin, None))
+                .collect(),
+            nearest: nearest
+                .map(|miss| Nearest {
+                    rule: FlowPolicy::of_rule(&miss.rule),
+                    reasons: miss.reasons.clone(),
+                })
                 .collect(),
         }
     }
@@ -193,6 +215,10 @@ impl Explanation {
 impl Side {
     fn write(&self, out: &mut String, end: &EndView) {
         let _ = writeln!(out, "  {}: {}", end.name, self.reason);
+        for nearest in &self.nearest {
+            let (rule, reasons) = (nearest.rule.text(), nearest.reasons.join("; "));
+            let _ = writeln!(out, "    nearly allowed by {rule}: {reasons}");
+        }
         if let Some(audit) = &self.audit {
             let _ = writeln!(out, "    if audited policies were enforced: {audit}");
         }

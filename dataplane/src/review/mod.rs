@@ -14,7 +14,7 @@ pub use allowed::{Allowed, PortSpan};
 pub use check::{Advice, Check, Fault, check};
 pub use difference::{Change, Difference, compare};
 pub use end::{End, EndView};
-pub use explain::{Explanation, Question, Side, explain};
+pub use explain::{Explanation, Nearest, Question, Side, explain};
 pub use matrix::{Matrix, Pair, matrix};
 pub use reading::Reading;
 pub use traffic::Traffic;
