@@ -1,7 +1,8 @@
 //! Compiles documents into tables: all that there is at one moment, or nothing.
 
 use crate::allocator::LabelSet;
-use crate::population::{self, exhausted, labels_of, texts};
+use crate::pod_labels::{labels_of, texts};
+use crate::population::{self, exhausted};
 use crate::{
     Change, Compiler, Document, DocumentError, Generation, IdentityAllocator, KnownNames,
     NodeFacts, Object, ObjectKey, Settings, Tables,

@@ -3,8 +3,7 @@
 
 use crate::cidr::PrefixTable;
 use crate::egress_gateway::GatewayTable;
-use crate::half::{HalfKey, Sources};
-use crate::halves::{Halves, KeysOf};
+use crate::halves::Halves;
 use crate::population::Population;
 use crate::resolve::{KnownNames, Meanings};
 use crate::rulebook::{Rulebook, is_wanted};
@@ -12,8 +11,8 @@ use crate::sets::Sets;
 use crate::surroundings::{pod_blocks, surroundings};
 use crate::tables::{Addresses, EndpointPolicy, PodKey, Slots};
 use crate::{
-    Cidr, Direction, Document, DocumentError, DocumentOrigin, Generation, Identity,
-    IdentityAllocator, NodeFacts, Object, Settings, Tables,
+    Cidr, Document, DocumentError, DocumentOrigin, Generation, Identity, IdentityAllocator,
+    NodeFacts, Object, Settings, Tables,
 };
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -54,17 +53,17 @@ impl From<&DocumentOrigin> for ObjectKey {
 /// What has been worked out so far, and from what.
 #[derive(Debug)]
 pub struct Compiler {
-    settings: Settings,
-    facts: NodeFacts,
-    names: KnownNames,
-    documents: BTreeMap<ObjectKey, Arc<Document>>,
-    identities: IdentityAllocator,
-    population: Population,
-    sets: Sets,
-    rulebook: Rulebook,
-    halves: Halves,
+    pub(crate) settings: Settings,
+    pub(crate) facts: NodeFacts,
+    pub(crate) names: KnownNames,
+    pub(crate) documents: BTreeMap<ObjectKey, Arc<Document>>,
+    pub(crate) identities: IdentityAllocator,
+    pub(crate) population: Population,
+    pub(crate) sets: Sets,
+    pub(crate) rulebook: Rulebook,
+    pub(crate) halves: Halves,
     /// By slot, the endpoint policies of subjects.
-    policies: Vec<Option<EndpointPolicy>>,
+    pub(crate) policies: Vec<Option<EndpointPolicy>>,
     shared: Shared,
 }
 
@@ -333,105 +332,6 @@ impl Compiler {
         let documents = self.documents.values().map(|document| &**document);
         let table = GatewayTable::new(documents, &pods, &self.settings);
         self.shared.gateways = Arc::new(table);
-    }
-
-    /// Works out the policies of the subjects that changes touch.
-    fn settle_policies(&mut self, touched: &[u32], has_rules_changed: bool) {
-        self.halves
-            .forget_changed(&self.rulebook, &self.sets, has_rules_changed);
-        let slots: Vec<u32> = self.population.members().map(|(slot, _)| slot).collect();
-        let size = slots.iter().max().map_or(0, |slot| *slot as usize + 1);
-        self.policies.resize(size.max(1), None);
-        for slot in touched {
-            if let Some(policy) = self.policies.get_mut(*slot as usize) {
-                *policy = None;
-            }
-        }
-        let mut keys = KeysOf::new(&self.rulebook, &self.sets, size, has_rules_changed);
-        let mut next = std::mem::take(&mut self.policies);
-        for slot in slots {
-            let is_settled = next[slot as usize].as_ref().is_some_and(|policy| {
-                !has_rules_changed && policy.halves().all(|half| self.halves.has(half))
-            });
-            if !is_settled {
-                next[slot as usize] = self.policy(slot, &mut keys);
-            }
-        }
-        self.halves.sweep(&next);
-        self.policies = next;
-    }
-
-    fn policy(&mut self, slot: u32, keys: &mut KeysOf) -> Option<EndpointPolicy> {
-        let (ingress, audited_ingress) = self.half(slot, Direction::Ingress, keys)?;
-        let (egress, audited_egress) = self.half(slot, Direction::Egress, keys)?;
-        Some(EndpointPolicy {
-            ingress,
-            egress,
-            audited_ingress,
-            audited_egress,
-        })
-    }
-
-    /// The half of a subject, and the one it would have with the policies that are only reported;
-    /// None for members that are no subjects.
-    fn half(
-        &mut self,
-        slot: u32,
-        direction: Direction,
-        keys: &mut KeysOf,
-    ) -> Option<(u32, Option<u32>)> {
-        let member = self.population.member(slot)?;
-        let is_host = member.identity == Identity::HOST;
-        let is_subject = match member.identity {
-            Identity::UNMANAGED | Identity::HEALTH | Identity::INIT | Identity::INGRESS => true,
-            Identity::HOST => self.settings.has_host_firewall,
-            other => !other.is_reserved() && other <= Identity::CLUSTER_MAX,
-        };
-        if !is_subject {
-            return None;
-        }
-        let is_meant = |rule: &crate::rulebook::NumberedRule| rule.is_about_nodes == is_host;
-        let selecting = keys.of(slot, direction, &self.rulebook, &self.sets);
-        let all: Vec<u32> = selecting
-            .iter()
-            .copied()
-            .filter(|number| is_meant(self.rulebook.rule(*number)))
-            .collect();
-        let enforced: Vec<u32> = all
-            .iter()
-            .copied()
-            .filter(|number| !self.rulebook.rule(*number).is_audited)
-            .collect();
-        let is_init = member.identity == Identity::INIT;
-        let named_ports = member.named_ports.clone();
-        let has_audited = enforced.len() < all.len();
-        let mut number = |rules: Vec<u32>| {
-            let sources = Sources {
-                rulebook: &self.rulebook,
-                sets: &self.sets,
-                population: &self.population,
-                settings: &self.settings,
-            };
-            let needs_names = direction == Direction::Ingress
-                && rules.iter().any(|number| {
-                    let half = self.rulebook.rule(*number).rule().half(direction);
-                    half.is_some_and(|half| half.items.iter().any(|item| item.traffic.has_names()))
-                });
-            let named_ports = if needs_names {
-                named_ports.clone()
-            } else {
-                Vec::new()
-            };
-            let key = HalfKey {
-                direction,
-                is_init,
-                is_host,
-                rules,
-                named_ports,
-            };
-            self.halves.number(key, &sources)
-        };
-        Some((number(enforced), has_audited.then(|| number(all))))
     }
 
     fn tables(&self, generation: Generation) -> Tables {

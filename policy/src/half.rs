@@ -239,15 +239,8 @@ impl Sources<'_> {
         candidates
     }
 
-    /// Sorts peers into classes: those that the same candidates match are in one.
-    ///
-    /// Each candidate splits the classes so far in two, at the cost of its members.
-    fn classes(
-        &self,
-        key: &HalfKey,
-        candidates: &[Candidate],
-        contradictions: &[(usize, usize)],
-    ) -> Classes {
+    /// Peers by the candidates that match them, and the candidates that match everyone.
+    fn parts(&self, candidates: &[Candidate]) -> (Parts, Vec<u32>) {
         let mut parts = Parts::default();
         let mut everyone = Vec::new();
         for (place, candidate) in (0_u32..).zip(candidates) {
@@ -258,6 +251,19 @@ impl Sources<'_> {
                 parts.split(place, set.members.iter());
             }
         }
+        (parts, everyone)
+    }
+
+    /// Sorts peers into classes: those that the same candidates match are in one.
+    ///
+    /// Each candidate splits the classes so far in two, at the cost of its members.
+    fn classes(
+        &self,
+        key: &HalfKey,
+        candidates: &[Candidate],
+        contradictions: &[(usize, usize)],
+    ) -> Classes {
+        let (mut parts, everyone) = self.parts(candidates);
         let is_egress = key.direction == Direction::Egress;
         let needs_names = is_egress
             && candidates

@@ -25,6 +25,7 @@ mod manifest;
 mod member;
 mod name_cache;
 mod name_pattern;
+mod pod_labels;
 mod population;
 mod ports;
 #[cfg(test)]
@@ -37,9 +38,11 @@ mod requests;
 mod resolve;
 mod rule;
 mod rulebook;
+mod schema;
 mod selector;
 mod sets;
 mod settings;
+mod subjects;
 mod surroundings;
 mod tables;
 #[cfg(test)]
@@ -73,6 +76,7 @@ pub use rule::{
     Action, Authentication, Entity, Groups, Half, Item, Order, Peer, Peers, Policy, PortMatch,
     PortProtocol, Ports, Rule, Section, ServiceChoice, Services, Tier, Traffic,
 };
+pub use schema::custom_resource_definitions;
 pub use selector::{KeySource, Operator, Requirement, Selector};
 pub use settings::{AllowLocalhost, Compat, EnforcementMode, NodeFacts, Settings};
 pub use tables::{RuleOrigin, Tables};

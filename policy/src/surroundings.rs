@@ -3,7 +3,8 @@
 use crate::allocator::LabelSet;
 use crate::label::{CLUSTER_KEY, Label, LabelSource};
 use crate::member::{Member, Outside};
-use crate::population::{exhausted, texts};
+use crate::pod_labels::texts;
+use crate::population::exhausted;
 use crate::{
     Cidr, ClusterNode, DocumentError, Family, Identity, IdentityAllocator, NodeFacts, Settings,
 };

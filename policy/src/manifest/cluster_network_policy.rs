@@ -119,6 +119,19 @@ fn items(
     items
 }
 
+fn action(fields: &Fields<'_>, faults: &mut Faults) -> Option<Action> {
+    let action = fields.required("action", "Accept, Deny or Pass", faults)?;
+    match action.text(faults)? {
+        "Accept" => Some(Action::Allow),
+        "Deny" => Some(Action::Deny),
+        "Pass" => Some(Action::Pass),
+        _ => {
+            action.fault("Accept, Deny or Pass", faults);
+            None
+        }
+    }
+}
+
 /// The items of a rule: one, and one more that lets names be looked up where it names some.
 fn rule(
     node: &Node<'_>,
@@ -137,16 +150,7 @@ fn rule(
     if let Some(name) = fields.get("name") {
         let _ = name.text(faults);
     }
-    let action = fields.required("action", "Accept, Deny or Pass", faults)?;
-    let action = match action.text(faults)? {
-        "Accept" => Action::Allow,
-        "Deny" => Action::Deny,
-        "Pass" => Action::Pass,
-        _ => {
-            action.fault("Accept, Deny or Pass", faults);
-            return None;
-        }
-    };
+    let action = action(&fields, faults)?;
     let read: Vec<_> = fields
         .list(peers_name, faults)
         .iter()

@@ -114,16 +114,7 @@ fn kind(
             );
             Vec::new()
         }
-        "toFQDNs" => {
-            node.warn(
-                "read and checked, but no names are learned before the DNS stage: until then it \
-                 selects nobody",
-                faults,
-            );
-            list.iter()
-                .filter_map(|node| Some(Peer::Name(inspection::name_pattern(node, faults)?)))
-                .collect()
-        }
+        "toFQDNs" => names(node, faults),
         "toServices" => list
             .iter()
             .filter_map(|node| service(node, scope, faults))
@@ -146,6 +137,18 @@ fn kind(
             faults,
         ),
     }
+}
+
+fn names(node: &Node<'_>, faults: &mut Faults) -> Vec<Peer> {
+    node.warn(
+        "read and checked, but no names are learned before the DNS stage: until then it selects \
+         nobody",
+        faults,
+    );
+    let list = node.list(faults);
+    list.iter()
+        .filter_map(|node| Some(Peer::Name(inspection::name_pattern(node, faults)?)))
+        .collect()
 }
 
 fn refuse(node: &Node<'_>, name: &str, when: &str, faults: &mut Faults) -> Vec<Peer> {
