@@ -1,10 +1,11 @@
 //! Each kind of verdict on real packets, and what `policy explain` says of the same connection.
 
 use netns_tests::{
-    Lab, Place, Pod, Ran, SOCKET_FILE, connect, echo_by_tcp, eventually, manifests::egress_policy,
+    Lab, Place, Pod, Ran, SOCKET_FILE, echo_by_tcp, eventually, manifests::egress_policy,
 };
 use serde_json::Value;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpStream};
+use std::time::Duration;
 
 const API: &str = "10.0.1.10";
 const API_V6: &str = "fd00:10:1::10";
@@ -62,24 +63,33 @@ fn cluster(settings: &str) -> Option<Cluster> {
         (&cluster.lab.node, API),
         (&cluster.stranger.place, API),
     ] {
-        eventually("everybody is found", || does_ping(place, &[], address));
+        eventually("everybody is found", || {
+            does_ping(place, true, &[], address)
+        });
     }
     Some(cluster)
 }
 
-fn does_ping(place: &Place, more: &[&str], address: &str) -> bool {
-    let mut words = vec!["ping", "-n", "-c", "1", "-W", "0.8"];
+/// How long a probe waits: for what shall come longer than for what shall not.
+fn patience(passes: bool) -> Duration {
+    Duration::from_millis(if passes { 10_000 } else { 800 })
+}
+
+/// Whether a ping comes back; `passes` is what is expected.
+fn does_ping(place: &Place, passes: bool, more: &[&str], address: &str) -> bool {
+    let seconds = patience(passes).as_secs_f32().ceil().to_string();
+    let mut words = vec!["ping", "-n", "-c", "1", "-i", "0.2", "-w", &seconds];
     words.extend(more);
     words.push(address);
     place.run_words(&words).is_success
 }
 
-fn does_open(place: &Place, address: &str, port: u16) -> bool {
-    connect(
-        place,
-        SocketAddr::new(address.parse().expect("an address"), port),
-    )
-    .is_ok()
+/// Whether a TCP connection comes about; `passes` is what is expected.
+fn does_open(place: &Place, passes: bool, address: &str, port: u16) -> bool {
+    let to = SocketAddr::new(address.parse().expect("an address"), port);
+    let connecting = place.thread(move || TcpStream::connect_timeout(&to, patience(passes)));
+    let connected = connecting.join().expect("connecting does not panic");
+    connected.is_ok()
 }
 
 /// A policy for the pods of namespace backend.
@@ -128,7 +138,7 @@ impl Cluster {
 
     #[track_caller]
     fn web_opens(&self, passes: bool, port: u16) {
-        let has_passed = does_open(&self.web.place, API, port);
+        let has_passed = does_open(&self.web.place, passes, API, port);
         self.expect(
             passes,
             has_passed,
@@ -140,7 +150,7 @@ impl Cluster {
 
     #[track_caller]
     fn stranger_opens(&self, passes: bool, port: u16) {
-        let has_passed = does_open(&self.stranger.place, API, port);
+        let has_passed = does_open(&self.stranger.place, passes, API, port);
         self.expect(
             passes,
             has_passed,
@@ -152,13 +162,13 @@ impl Cluster {
 
     #[track_caller]
     fn node_opens(&self, passes: bool) {
-        let has_passed = does_open(&self.lab.node, API, 80);
+        let has_passed = does_open(&self.lab.node, passes, API, 80);
         self.expect(passes, has_passed, "reserved:host", "backend/api", "80/TCP");
     }
 
     #[track_caller]
     fn world_opens(&self, passes: bool) {
-        let has_passed = does_open(&self.lab.world, API, 80);
+        let has_passed = does_open(&self.lab.world, passes, API, 80);
         self.expect(passes, has_passed, WORLD, "backend/api", "80/TCP");
     }
 }
@@ -234,7 +244,7 @@ fn icmp_types_are_told_apart() {
     let Some(cluster) = cluster("") else { return };
     let pings = |passes| {
         for (address, port) in [(API, "8/ICMP"), (API_V6, "128/ICMPv6")] {
-            let has_passed = does_ping(&cluster.web.place, &[], address);
+            let has_passed = does_ping(&cluster.web.place, passes, &[], address);
             cluster.expect(passes, has_passed, "frontend/web", "backend/api", port);
         }
     };
@@ -261,18 +271,18 @@ fn a_block_with_a_hole_leaves_the_hole_out() {
         &egress_policy("frontend", "out", &format!("  - toCIDRSet: {block}")),
     );
     for (address, passes) in [(WORLD, false), (WORLD_TOO, true)] {
-        let has_passed = does_open(&cluster.web.place, address, 9000);
+        let has_passed = does_open(&cluster.web.place, passes, address, 9000);
         cluster.expect(passes, has_passed, "frontend/web", address, "9000/TCP");
     }
     // The node has an address in the block, but a block means only what lies outside the cluster.
-    let has_passed = does_open(&cluster.web.place, NODE, 9000);
+    let has_passed = does_open(&cluster.web.place, false, NODE, 9000);
     cluster.expect(false, has_passed, "frontend/web", NODE, "9000/TCP");
     cluster.lab.apply(
         "in.yaml",
         &policy("in", &format!("  ingress:\n  - fromCIDRSet: {block}\n")),
     );
     for (address, passes) in [(WORLD, false), (WORLD_TOO, true)] {
-        let has_passed = does_ping(&cluster.lab.world, &["-I", address], API);
+        let has_passed = does_ping(&cluster.lab.world, passes, &["-I", address], API);
         cluster.expect(passes, has_passed, address, "backend/api", "8/ICMP");
     }
 }
@@ -307,7 +317,7 @@ fn entities_mean_world_host_and_cluster() {
             .apply("out.yaml", &egress_policy("frontend", "out", &rule));
         cluster.web_opens(expected[0], 80);
         for (address, passes) in [(NODE, expected[1]), (WORLD, expected[2])] {
-            let has_passed = does_open(&cluster.web.place, address, 9000);
+            let has_passed = does_open(&cluster.web.place, passes, address, 9000);
             cluster.expect(passes, has_passed, "frontend/web", address, "9000/TCP");
         }
     }
@@ -336,7 +346,7 @@ spec:
     cluster.web_opens(false, 8000);
     cluster.web_opens(false, 8005);
     cluster.stranger_opens(false, 80);
-    let has_passed = does_open(&cluster.web.place, WORLD, 9000);
+    let has_passed = does_open(&cluster.web.place, false, WORLD, 9000);
     cluster.expect(false, has_passed, "frontend/web", WORLD, "9000/TCP");
     let (_, told) = explain(&cluster.lab, "frontend/web", "backend/api", "8000/TCP");
     assert_eq!(told["egress"]["is_allowed"], true, "{told}");
@@ -356,7 +366,7 @@ fn an_audited_policy_is_told_and_not_enforced() {
         "namespace: backend, annotations: {portcullis.io/enforcement: audit}}",
     );
     let is_audited = || {
-        assert!(does_open(&cluster.web.place, API, 80));
+        assert!(does_open(&cluster.web.place, true, API, 80));
         let (ran, told) = explain(&cluster.lab, "frontend/web", "backend/api", "80/TCP");
         assert!(ran.is_success && told["verdict"] == "AUDIT", "{told}");
     };
