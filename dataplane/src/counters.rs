@@ -21,11 +21,12 @@ pub struct WorkerCounters {
     pub answered: Counter,
     /// Packets made by cutting up larger ones.
     pub segments: Counter,
-    /// Packets that the kernel dropped because the fill ring of their interface was empty.
+    /// Packets that the kernel dropped because the fill ring of their interface was empty; also in
+    /// `receive_dropped`.
     pub fill_ring_empty: Counter,
     /// Packets that the kernel dropped because the receive ring of their interface was full.
     pub receive_ring_full: Counter,
-    /// Packets that the kernel dropped before a ring for any other reason.
+    /// Packets that the kernel dropped before a ring, for whatever reason.
     pub receive_dropped: Counter,
     /// Frames whose descriptors the kernel refused to send.
     pub transmit_invalid: Counter,
