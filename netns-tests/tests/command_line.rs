@@ -108,17 +108,23 @@ fn every_fault_of_every_file_is_told() {
     }
 }
 
+/// A policy of one egress rule.
+fn egress(rule: &str) -> String {
+    format!(
+        "apiVersion: cilium.io/v2\nkind: CiliumNetworkPolicy\nmetadata:\n  name: names\n  \
+         namespace: a\nspec:\n  endpointSelector: {{}}\n  egress:\n  - {rule}\n"
+    )
+}
+
 #[test]
-fn what_is_not_supported_yet_is_refused_by_name() {
+fn what_is_not_supported_is_refused_by_name() {
     let directory = Directory::new("unsupported");
-    let fqdn = "apiVersion: cilium.io/v2\nkind: CiliumNetworkPolicy\nmetadata:\n  name: names\n  \
-                namespace: a\nspec:\n  endpointSelector: {}\n  egress:\n  - toFQDNs:\n    - \
-                matchName: example.com\n";
-    let http = ALLOW_FRONTEND.replace(
+    let groups = egress("toGroups: [{aws: {region: eu-west-1}}]");
+    let kafka = ALLOW_FRONTEND.replace(
         "protocol: TCP",
-        "protocol: TCP\n      rules:\n        http:\n        - method: GET",
+        "protocol: TCP\n      rules:\n        kafka:\n        - topic: orders",
     );
-    for (text, field) in [(fqdn, "toFQDNs"), (http.as_str(), "rules")] {
+    for (text, field) in [(groups.as_str(), "toGroups"), (kafka.as_str(), "kafka")] {
         directory.write("policy.yaml", text);
         let (code, _, stderr) = directory.run(&["policy", "check", "policy.yaml"]);
         assert_eq!(code, Some(1), "{field}: {stderr}");
@@ -127,6 +133,27 @@ fn what_is_not_supported_yet_is_refused_by_name() {
             line.starts_with("error: policy.yaml, document 1, spec.") && line.contains(field),
             "{stderr}"
         );
+    }
+}
+
+#[test]
+fn what_is_not_enforced_yet_is_warned_of_by_name() {
+    let directory = Directory::new("later");
+    let names = egress("toFQDNs: [{matchName: example.com}]");
+    let http = ALLOW_FRONTEND.replace(
+        "protocol: TCP",
+        "protocol: TCP\n      rules:\n        http:\n        - method: GET",
+    );
+    for (text, field) in [(names.as_str(), "toFQDNs"), (http.as_str(), "toPorts[0]")] {
+        directory.write("policy.yaml", text);
+        let (code, _, stderr) = directory.run(&["policy", "check", "policy.yaml"]);
+        assert_eq!(code, Some(0), "{field}: {stderr}");
+        let is_warned = stderr.lines().any(|line| {
+            line.starts_with("warning: policy.yaml, document 1, spec.")
+                && line.contains(field)
+                && line.contains("until")
+        });
+        assert!(is_warned, "{stderr}");
     }
 }
 
