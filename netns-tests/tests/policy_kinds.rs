@@ -376,6 +376,15 @@ fn an_audited_policy_is_told_and_not_enforced() {
         let seen = cluster.lab.observe("--verdict AUDIT --pod frontend/web");
         seen.contains("backend/shut ingressDeny[0]")
     });
+    // A default deny has no rule to name, so its policy is named.
+    cluster
+        .lab
+        .apply("policy.yaml", &audited.replace(deny, "  ingress: [{}]\n"));
+    is_audited();
+    eventually("the policy is named", || {
+        let seen = cluster.lab.observe("--verdict AUDIT --pod frontend/web");
+        seen.contains("default deny by CiliumNetworkPolicy backend/shut")
+    });
     cluster.lab.apply("policy.yaml", &enforced);
     cluster.web_opens(false, 80);
     // And by the node's settings, whatever the policies say.

@@ -158,6 +158,32 @@ impl Tables {
         half.judge(slot, peer == Identity::HOST, protocol, port)
     }
 
+    /// The policies that are only reported and would isolate the subject in this direction: they
+    /// are why `judge_audit` denies what no rule names.
+    pub fn isolating_audited(
+        &self,
+        subject: PolicyIndex,
+        direction: Direction,
+    ) -> impl Iterator<Item = &DocumentOrigin> {
+        let enforced = self.half(subject, direction);
+        self.audited_half(subject, direction)
+            .into_iter()
+            .flat_map(|half| &half.isolating)
+            .filter(move |document| {
+                enforced.is_none_or(|enforced| !enforced.isolating.contains(document))
+            })
+            .map(|document| &**document)
+    }
+
+    fn audited_half(&self, subject: PolicyIndex, direction: Direction) -> Option<&PolicyHalf> {
+        let policy = self.policies.get(subject.0 as usize)?.as_ref()?;
+        let place = match direction {
+            Direction::Ingress => policy.audited_ingress,
+            Direction::Egress => policy.audited_egress,
+        };
+        self.halves.get(place? as usize)?.as_deref()
+    }
+
     /// What policy would say if policies that are only reported were enforced; None when no such
     /// policy selects the subject, or it says the same.
     #[must_use]
@@ -169,12 +195,7 @@ impl Tables {
         protocol: Protocol,
         port: u16,
     ) -> Option<Verdict> {
-        let policy = (*self.policies.get(subject.0 as usize)?)?;
-        let half = match direction {
-            Direction::Ingress => policy.audited_ingress,
-            Direction::Egress => policy.audited_egress,
-        };
-        let half = self.halves.get(half? as usize)?.as_ref()?;
+        let half = self.audited_half(subject, direction)?;
         let slot = self.slots.of(peer)?;
         let audited = half.judge(slot, peer == Identity::HOST, protocol, port);
         let enforced = self.judge(subject, direction, peer, protocol, port);

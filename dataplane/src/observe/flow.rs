@@ -158,9 +158,13 @@ impl Flow {
 
     /// Names the documents behind the verdicts.
     fn attribute(&mut self, record: &Record, names: &Names) {
+        // A side that denied and was passed all the same is only audited.
+        let has_passed = record.kind == RecordKind::Flow;
         if let Some(verdict) = record.egress {
             let subject = record.from.and_then(|id| names.policy_of(id));
-            let by = FlowPolicy::behind_named(names, verdict, subject, Direction::Egress);
+            let is_audited = has_passed || record.ingress.is_some();
+            let by =
+                FlowPolicy::behind_named(names, verdict, subject, Direction::Egress, is_audited);
             self.traffic_direction = Some("egress".into());
             *(if verdict.decision.is_allowed() {
                 &mut self.egress_allowed_by
@@ -170,7 +174,8 @@ impl Flow {
         }
         if let Some(verdict) = record.ingress {
             let subject = record.to.and_then(|id| names.policy_of(id));
-            let by = FlowPolicy::behind_named(names, verdict, subject, Direction::Ingress);
+            let by =
+                FlowPolicy::behind_named(names, verdict, subject, Direction::Ingress, has_passed);
             self.traffic_direction = Some("ingress".into());
             *(if verdict.decision.is_allowed() {
                 &mut self.ingress_allowed_by

@@ -48,18 +48,24 @@ impl FlowPolicy {
         Self::of(&rule.document, Some(place))
     }
 
-    /// The rule that decided; else every policy that isolates the subject.
+    /// The rule that decided; else every policy that isolates the subject, or would if it were
+    /// enforced: `is_audited` tells which is meant.
     #[must_use]
     pub fn behind(
         tables: &Tables,
         subject: PolicyIndex,
         direction: Direction,
         verdict: Verdict,
+        is_audited: bool,
     ) -> Vec<Self> {
         if let Some(rule) = verdict.rule {
             return tables.rule(rule).map(Self::of_rule).into_iter().collect();
         }
         match verdict.decision {
+            Decision::DenyDefault if is_audited => tables
+                .isolating_audited(subject, direction)
+                .map(|origin| Self::of(origin, None))
+                .collect(),
             Decision::DenyDefault | Decision::AllowDefault => tables
                 .isolating(subject, direction)
                 .map(|origin| Self::of(origin, None))
@@ -74,11 +80,12 @@ impl FlowPolicy {
         verdict: Verdict,
         subject: Option<PolicyIndex>,
         direction: Direction,
+        is_audited: bool,
     ) -> Vec<Self> {
         let (Some(tables), Some(subject)) = (&names.tables, subject) else {
             return Vec::new();
         };
-        Self::behind(tables, subject, direction, verdict)
+        Self::behind(tables, subject, direction, verdict, is_audited)
     }
 
     /// `CiliumNetworkPolicy backend/allow-frontend ingress[0]`.

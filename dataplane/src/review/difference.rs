@@ -134,7 +134,7 @@ fn reason(new: &Tables, from: &Both, to: &Both, judgement: &Judgement) -> String
             continue;
         };
         if verdict.decision.is_allowed() == is_allowed {
-            let by = FlowPolicy::behind(new, policy, direction, verdict);
+            let by = FlowPolicy::behind(new, policy, direction, verdict, false);
             parts.push(words(title, verdict.decision, &by));
         }
     }

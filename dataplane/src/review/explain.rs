@@ -125,7 +125,7 @@ impl Side {
         told: &portcullis_policy::Explanation,
         audited: Option<Verdict>,
     ) -> Self {
-        let by = FlowPolicy::behind(tables, policy, direction, told.verdict);
+        let by = FlowPolicy::behind(tables, policy, direction, told.verdict, false);
         let title = match direction {
             Direction::Ingress => "ingress",
             Direction::Egress => "egress",
@@ -137,7 +137,7 @@ impl Side {
             decision: decision_key(decision).into(),
             reason: words(title, decision, &by),
             audit: audited.map(|audited| {
-                let by = FlowPolicy::behind(tables, policy, direction, audited);
+                let by = FlowPolicy::behind(tables, policy, direction, audited, true);
                 words(title, audited.decision, &by)
             }),
             rule: told.rule.as_ref().map(FlowPolicy::of_rule),
