@@ -86,7 +86,9 @@ impl StatusView {
         eprintln!("fault: {fault}");
         let mut inner = self.lock();
         if inner.faults.len() < 16 && !inner.faults.contains(&fault) {
-            inner.faults.push(fault);
+            // The lock is `fault`'s own to take: it keeps the list short.
+            drop(inner);
+            self.fault(fault);
         }
     }
 
