@@ -6,6 +6,7 @@ pub mod control;
 pub mod counters;
 pub mod daemon;
 pub mod endpoint;
+mod faults;
 pub mod ipc;
 pub mod netlink;
 pub mod observe;

@@ -3,6 +3,7 @@
 use crate::config::Config;
 use crate::control::{SlotKey, Slots};
 use crate::counters::{Counter, WorkerCounters};
+use crate::faults::Faults;
 use crate::observe::{History, Names};
 use crate::review::Reading;
 use crate::rings::{CHUNK_BYTES, Umem};
@@ -35,7 +36,7 @@ pub struct StatusView {
 #[derive(Default)]
 struct Inner {
     status: Status,
-    faults: Vec<String>,
+    faults: Faults,
     revision: u64,
     /// The revision that is being put into force.
     revision_accepted: u64,
@@ -84,12 +85,7 @@ impl StatusView {
     /// Something in the daemon failed that no document is to blame for.
     pub fn fault(&self, fault: String) {
         eprintln!("fault: {fault}");
-        let mut inner = self.lock();
-        if inner.faults.len() < 16 && !inner.faults.contains(&fault) {
-            // The lock is `fault`'s own to take: it keeps the list short.
-            drop(inner);
-            self.fault(fault);
-        }
+        self.lock().faults.add(fault);
     }
 
     /// Documents were accepted.
@@ -230,7 +226,7 @@ impl StatusView {
                 "{} pods found no free endpoint and are cut off",
                 slots.refused
             );
-            inner.faults.push(fault);
+            inner.faults.add(fault);
         }
     }
 
@@ -288,7 +284,12 @@ impl StatusView {
         status.version = env!("CARGO_PKG_VERSION").into();
         status.pid = std::process::id();
         status.uptime_seconds = self.started.elapsed().as_secs();
-        status.errors = inner.refused.iter().chain(&inner.faults).cloned().collect();
+        status.errors = inner
+            .refused
+            .iter()
+            .chain(inner.faults.all())
+            .cloned()
+            .collect();
         for (position, (index, core, counters)) in self.counters.iter().enumerate() {
             let (frames, bits) = inner.rates.get(position).copied().unwrap_or_default();
             status.workers.push(WorkerStatus {
