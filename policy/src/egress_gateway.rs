@@ -72,11 +72,45 @@ pub enum Exit {
     Conflict(Arc<DocumentOrigin>, Arc<DocumentOrigin>),
 }
 
+/// A pod among those that policies of one generation are about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct ExitPlace(u32);
+
+/// How a packet leaves the cluster, in numbers of one generation: what the packet path asks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum ExitChoice {
+    /// As usual: no policy is about it.
+    Usual,
+    /// As usual: this policy says so.
+    Excluded(u32),
+    /// Through a gateway of a policy.
+    Through {
+        /// The policy.
+        policy: u32,
+        /// The gateway, as it stands in `EgressRoute::gateways`.
+        gateway: u32,
+    },
+    /// Not at all: no node matches the policy.
+    NoGateway(u32),
+    /// Not at all: two policies say different things with the same right.
+    Conflict(u32, u32),
+}
+
+/// What is known of one policy and its gateways.
+#[derive(Debug, Clone, Copy)]
+pub struct EgressRoute<'a> {
+    /// The policy.
+    pub policy: &'a Arc<DocumentOrigin>,
+    /// Each gateway's node, and where it takes the source address from.
+    pub gateways: &'a [(IpAddr, Source)],
+}
+
 /// The policies of one generation, ready to be asked.
 #[derive(Debug, Default)]
 pub(crate) struct GatewayTable {
     policies: Vec<CompiledPolicy>,
-    pods: HashMap<(String, String), PodExits>,
+    pods: Vec<PodExits>,
+    places: HashMap<(String, String), ExitPlace>,
     exclusions_win: bool,
 }
 
@@ -136,8 +170,7 @@ impl GatewayTable {
             for (pod, labels) in pods {
                 if is_about(policy, pod, labels, &nodes, settings) {
                     let gateway = choose(pod, gateways.len(), policy.is_shared);
-                    let key = (pod.namespace.clone(), pod.name.clone());
-                    let exits = table.pods.entry(key).or_default();
+                    let exits = table.exits_of(pod);
                     exits.families = pod.addresses.iter().map(|one| Family::of(*one)).collect();
                     exits.policies.push((table.policies.len(), gateway));
                 }
@@ -152,15 +185,38 @@ impl GatewayTable {
         table
     }
 
-    /// How a packet of the pod leaves towards an address outside the cluster.
+    fn exits_of(&mut self, pod: &Pod) -> &mut PodExits {
+        let next = ExitPlace(self.pods.len() as u32);
+        let key = (pod.namespace.clone(), pod.name.clone());
+        let place = *self.places.entry(key).or_insert(next);
+        if place == next {
+            self.pods.push(PodExits::default());
+        }
+        &mut self.pods[place.0 as usize]
+    }
+
+    /// Where a pod stands that policies are about.
+    pub(crate) fn place(&self, namespace: &str, pod: &str) -> Option<ExitPlace> {
+        let key = (namespace.to_owned(), pod.to_owned());
+        self.places.get(&key).copied()
+    }
+
+    /// What a policy is, and its gateways.
+    pub(crate) fn routes(&self) -> impl ExactSizeIterator<Item = EgressRoute<'_>> {
+        self.policies.iter().map(|policy| EgressRoute {
+            policy: &policy.origin,
+            gateways: &policy.gateways,
+        })
+    }
+
+    /// How a packet of the pod leaves towards an address outside the cluster. Allocates nothing.
     ///
     /// The longest block that holds the address decides, across policies. [policy-semantics §12.2]
-    pub(crate) fn exit(&self, namespace: &str, pod: &str, destination: IpAddr) -> Exit {
-        let key = (namespace.to_owned(), pod.to_owned());
+    pub(crate) fn choice(&self, place: ExitPlace, destination: IpAddr) -> ExitChoice {
         let mut best: Option<(u8, usize, Option<usize>, bool)> = None;
         let mut rival = None;
         // A pod sends nothing of a family that it has no address of.
-        let exits = self.pods.get(&key);
+        let exits = self.pods.get(place.0 as usize);
         let exits = exits.filter(|exits| exits.families.contains(&Family::of(destination)));
         for (place, gateway) in exits.into_iter().flat_map(|exits| &exits.policies) {
             let Some((length, is_excluded)) =
@@ -178,23 +234,39 @@ impl GatewayTable {
             }
         }
         let Some((_, place, gateway, is_excluded)) = best else {
+            return ExitChoice::Usual;
+        };
+        let policy = place as u32;
+        match (rival, gateway) {
+            (Some(rival), _) => ExitChoice::Conflict(policy, rival as u32),
+            (None, _) if is_excluded => ExitChoice::Excluded(policy),
+            (None, None) => ExitChoice::NoGateway(policy),
+            (None, Some(gateway)) => ExitChoice::Through {
+                policy,
+                gateway: gateway as u32,
+            },
+        }
+    }
+
+    /// As `choice`, with names.
+    pub(crate) fn exit(&self, namespace: &str, pod: &str, destination: IpAddr) -> Exit {
+        let Some(place) = self.place(namespace, pod) else {
             return Exit::Usual;
         };
-        let policy = &self.policies[place];
-        let origin = Arc::clone(&policy.origin);
-        if let Some(rival) = rival {
-            return Exit::Conflict(origin, Arc::clone(&self.policies[rival].origin));
-        }
-        if is_excluded {
-            return Exit::Excluded(origin);
-        }
-        match gateway {
-            None => Exit::NoGateway(origin),
-            Some(gateway) => Exit::Through {
-                node: policy.gateways[gateway].0,
-                source: policy.gateways[gateway].1.clone(),
-                policy: origin,
-            },
+        let origin = |policy: u32| Arc::clone(&self.policies[policy as usize].origin);
+        match self.choice(place, destination) {
+            ExitChoice::Usual => Exit::Usual,
+            ExitChoice::Excluded(policy) => Exit::Excluded(origin(policy)),
+            ExitChoice::NoGateway(policy) => Exit::NoGateway(origin(policy)),
+            ExitChoice::Conflict(one, other) => Exit::Conflict(origin(one), origin(other)),
+            ExitChoice::Through { policy, gateway } => {
+                let (node, source) = &self.policies[policy as usize].gateways[gateway as usize];
+                Exit::Through {
+                    node: *node,
+                    source: source.clone(),
+                    policy: origin(policy),
+                }
+            }
         }
     }
 }

@@ -58,7 +58,9 @@ pub use document::{
     Backends, CidrGroup, ClusterNode, Document, DocumentOrigin, NamedPort, Namespace, Object, Pod,
     Service,
 };
-pub use egress_gateway::{EgressGatewayPolicy, EgressSubject, Exit, Gateway, Source};
+pub use egress_gateway::{
+    EgressGatewayPolicy, EgressRoute, EgressSubject, Exit, ExitChoice, ExitPlace, Gateway, Source,
+};
 pub use error::{DocumentError, Warning};
 pub use explain::{Explanation, Miss};
 pub use http::{ExpressionError, HttpMatcher, HttpRequest};

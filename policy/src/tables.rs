@@ -241,6 +241,33 @@ impl Tables {
         }
     }
 
+    /// Where a pod stands among those that egress gateway policies are about.
+    #[must_use]
+    pub fn exit_place(&self, namespace: &str, pod: &str) -> Option<ExitPlace> {
+        self.gateways.place(namespace, pod)
+    }
+
+    /// How a packet leaves towards an address, by the place of its pod. Allocates nothing.
+    #[must_use]
+    pub fn exit_choice(&self, place: ExitPlace, destination: IpAddr) -> ExitChoice {
+        if self.is_outside_cluster(destination) {
+            self.gateways.choice(place, destination)
+        } else {
+            ExitChoice::Usual
+        }
+    }
+
+    /// The egress gateway policies, by the numbers in `ExitChoice`.
+    pub fn egress_routes(&self) -> impl ExactSizeIterator<Item = EgressRoute<'_>> {
+        self.gateways.routes()
+    }
+
+    /// Whether an address belongs to no pod and no node of the cluster.
+    #[must_use]
+    pub fn is_outside_cluster(&self, address: IpAddr) -> bool {
+        self.addresses.is_outside(address)
+    }
+
     /// Where a rule was written; None for the number of another generation.
     #[must_use]
     pub fn rule(&self, id: RuleId) -> Option<&RuleOrigin> {
