@@ -137,7 +137,7 @@ impl Walk<'_> {
         let mut payload_max = 0;
         if let Some(flow) = flow.and_then(|ticket| self.flows.flow_mut(ticket)) {
             if !matches!(admission, Some(Admission::Related)) {
-                flow.way = Some(way);
+                flow.set_way(way);
             }
             payload_max = flow.payload_max.1;
         }
@@ -186,7 +186,7 @@ impl Walk<'_> {
         admission: Option<&Admission>,
     ) -> Result<CachedWay, Drop> {
         if let Some(Admission::Known { ticket, .. }) = admission
-            && let Some(way) = self.flows.flow(*ticket).and_then(|flow| flow.way)
+            && let Some(way) = self.flows.flow(*ticket).and_then(|flow| flow.way())
         {
             return Ok(way);
         }

@@ -1,12 +1,11 @@
 //! The engine of one worker: a snapshot, a flow table, and the two halves of every packet's walk.
 
-use crate::flow::FlowTimeouts;
 use crate::flow_table::FlowTable;
 use crate::notice::Notices;
 use crate::walk::Walk;
 use crate::{
-    Drop, EndpointIndex, FrameBytes, Handover, MacAddress, Now, Outcome, Record, RecordKind,
-    RuleHits, Snapshot,
+    Drop, EndpointIndex, FlowTableGauges, FlowTimeouts, FlowView, FrameBytes, Handover, MacAddress,
+    Now, Outcome, Record, RecordKind, RuleHits, Snapshot,
 };
 use portcullis_policy::{Generation, Identity};
 use std::net::IpAddr;
@@ -16,8 +15,15 @@ use std::time::Duration;
 /// What the daemon decides once, at start.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct EngineSettings {
-    /// Entries of the flow table. A pod-to-pod flow takes two, one at each end.
+    /// Entries of the flow table, the half-open besides. A pod-to-pod flow takes two, one at each
+    /// end.
     pub flows_max: u32,
+    /// Entries of TCP connections that are being opened; never more than `flows_max`.
+    pub half_open_max: u32,
+    /// How many of those one endpoint may have.
+    pub half_open_per_endpoint_max: u32,
+    /// The part of both kinds of entries that one endpoint may have, in percent.
+    pub endpoint_share_percent: u8,
     /// How long entries live.
     pub timeouts: FlowTimeouts,
     /// When the daemon started.
@@ -33,6 +39,9 @@ impl Default for EngineSettings {
     fn default() -> Self {
         Self {
             flows_max: 131_072,
+            half_open_max: 65_536,
+            half_open_per_endpoint_max: 4096,
+            endpoint_share_percent: 25,
             timeouts: FlowTimeouts::default(),
             started: Now(0),
             midstream_learn: Duration::from_secs(30),
@@ -61,7 +70,7 @@ impl Engine {
             settings,
             snapshot: None,
             hits: None,
-            flows: FlowTable::new(settings.flows_max, settings.timeouts, hash_key),
+            flows: FlowTable::new(&settings, hash_key),
             notices: Notices::new(settings.icmp_errors_per_second, settings.started),
             records_lost: 0,
         }
@@ -141,6 +150,18 @@ impl Engine {
     #[must_use]
     pub fn flows_count(&self) -> usize {
         self.flows.count()
+    }
+
+    /// How full the flow table is, and what its bounds have cost.
+    #[must_use]
+    pub fn flow_table_gauges(&self) -> FlowTableGauges {
+        self.flows.gauges()
+    }
+
+    /// Writes flows into what room `out` has, from a cursor on that begins at zero; a bounded
+    /// piece of the table in each call. Returns where to go on; None at the end.
+    pub fn list_flows(&self, cursor: u32, out: &mut Vec<FlowView>) -> Option<u32> {
+        self.flows.list(cursor, out)
     }
 
     /// Records that found no room since the start.

@@ -8,19 +8,20 @@ use portcullis_policy::Protocol;
 use siphasher::sip::SipHasher13;
 use std::net::IpAddr;
 
-/// What names a flow at one endpoint.
+/// What names a flow at one endpoint, in the very bytes that are hashed and compared: endpoint,
+/// protocol, message, ports, addresses.
+///
+/// An IPv4 address stands in sixteen bytes as IPv6 maps it, which no IPv6 address that is let in
+/// does (`address::is_martian`). The message is the ICMP type of a message that is neither echo
+/// nor error; else zero.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct FlowKey {
-    pub endpoint: EndpointId,
-    /// IP protocol number.
-    pub protocol: u8,
-    /// The ICMP type of a message that is neither echo nor error; else zero.
-    pub message: u8,
-    pub local: IpAddr,
-    pub remote: IpAddr,
-    pub local_port: u16,
-    pub remote_port: u16,
-}
+pub(crate) struct FlowKey([u8; KEY_LENGTH]);
+
+const KEY_LENGTH: usize = 42;
+const LOCAL_AT: usize = 10;
+const REMOTE_AT: usize = 26;
+/// Where the sixteen bytes of an IPv4 address differ from those of another.
+const IPV4_AT: usize = 12;
 
 /// What a packet is to the flow that it belongs to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -111,7 +112,8 @@ impl FlowKey {
         )
     }
 
-    fn between(
+    /// The key of a packet with these ends, source first.
+    pub fn between(
         endpoint: EndpointId,
         sender: Side,
         protocol: u8,
@@ -123,59 +125,83 @@ impl FlowKey {
             Side::Local => (addresses.0, addresses.1, ports.0, ports.1),
             Side::Remote => (addresses.1, addresses.0, ports.1, ports.0),
         };
-        Self {
-            endpoint,
-            protocol,
-            message,
-            local,
-            remote,
-            local_port,
-            remote_port,
-        }
+        let mut bytes = [0; KEY_LENGTH];
+        bytes[..4].copy_from_slice(&endpoint.0.to_ne_bytes());
+        bytes[4] = protocol;
+        bytes[5] = message;
+        bytes[6..8].copy_from_slice(&local_port.to_ne_bytes());
+        bytes[8..10].copy_from_slice(&remote_port.to_ne_bytes());
+        bytes[LOCAL_AT..REMOTE_AT].copy_from_slice(&octets(local));
+        bytes[REMOTE_AT..].copy_from_slice(&octets(remote));
+        Self(bytes)
+    }
+
+    /// The endpoint that keeps the entry.
+    pub fn endpoint(&self) -> EndpointId {
+        EndpointId(u32::from_ne_bytes([
+            self.0[0], self.0[1], self.0[2], self.0[3],
+        ]))
     }
 
     /// The protocol as policy knows it.
     pub fn protocol(&self) -> Protocol {
-        Protocol::from_number(self.protocol)
+        Protocol::from_number(self.0[4])
+    }
+
+    /// The addresses of the endpoint and of its peer.
+    pub fn addresses(&self) -> (IpAddr, IpAddr) {
+        (self.address(LOCAL_AT), self.address(REMOTE_AT))
+    }
+
+    /// The ports of the endpoint and of its peer.
+    pub fn ports(&self) -> (u16, u16) {
+        let port = |at: usize| u16::from_ne_bytes([self.0[at], self.0[at + 1]]);
+        (port(6), port(8))
+    }
+
+    fn address(&self, at: usize) -> IpAddr {
+        let mut octets = [0; 16];
+        octets.copy_from_slice(&self.0[at..at + 16]);
+        IpAddr::V6(octets.into()).to_canonical()
+    }
+
+    fn is_ipv4(&self) -> bool {
+        self.0[LOCAL_AT..LOCAL_AT + IPV4_AT] == MAPPED
     }
 
     /// The port that the initiator wants; for ICMP the type of its message.
     pub fn service_port(&self, initiator: Side) -> u16 {
-        match (self.protocol(), self.message, initiator) {
+        let (local_port, remote_port) = self.ports();
+        match (self.protocol(), self.0[5], initiator) {
             (Protocol::Icmp, 0, _) => 8,
             (Protocol::Icmpv6, 0, _) => 128,
             (Protocol::Icmp | Protocol::Icmpv6, message, _) => u16::from(message),
-            (_, _, Side::Local) => self.remote_port,
-            (_, _, Side::Remote) => self.local_port,
+            (_, _, Side::Local) => remote_port,
+            (_, _, Side::Remote) => local_port,
         }
     }
 
-    /// The key in 42 bytes; IPv4 addresses fill the low four of sixteen, which no IPv6 address
-    /// that is let in does (`address::is_martian`), and equality decides in any case.
-    pub fn hash(&self, hasher: &SipHasher13) -> u64 {
-        let mut bytes = [0; 42];
-        bytes[..4].copy_from_slice(&self.endpoint.0.to_ne_bytes());
-        bytes[4] = self.protocol;
-        bytes[5] = self.message;
-        bytes[6..8].copy_from_slice(&self.local_port.to_ne_bytes());
-        bytes[8..10].copy_from_slice(&self.remote_port.to_ne_bytes());
-        let length = match (self.local, self.remote) {
-            (IpAddr::V4(local), IpAddr::V4(remote)) => {
-                bytes[10..14].copy_from_slice(&local.octets());
-                bytes[14..18].copy_from_slice(&remote.octets());
-                18
-            }
-            (local, remote) => {
-                for (address, at) in [(local, 10), (remote, 26)] {
-                    let octets = match address {
-                        IpAddr::V4(address) => address.to_ipv6_mapped().octets(),
-                        IpAddr::V6(address) => address.octets(),
-                    };
-                    bytes[at..at + 16].copy_from_slice(&octets);
-                }
-                42
-            }
+    /// The keyed hash; of IPv4 without the bytes that are the same in every address.
+    pub fn hash(&self, hasher: &SipHasher13) -> u32 {
+        let hash = if self.is_ipv4() {
+            let mut bytes = [0; LOCAL_AT + 8];
+            bytes[..LOCAL_AT].copy_from_slice(&self.0[..LOCAL_AT]);
+            bytes[LOCAL_AT..LOCAL_AT + 4].copy_from_slice(&self.0[LOCAL_AT + IPV4_AT..REMOTE_AT]);
+            bytes[LOCAL_AT + 4..].copy_from_slice(&self.0[REMOTE_AT + IPV4_AT..]);
+            hasher.hash(&bytes)
+        } else {
+            hasher.hash(&self.0)
         };
-        hasher.hash(&bytes[..length])
+        hash as u32
+    }
+}
+
+/// What stands before an IPv4 address mapped to IPv6. [RFC 4291 §2.5.5.2]
+const MAPPED: [u8; IPV4_AT] = [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff];
+
+fn octets(address: IpAddr) -> [u8; 16] {
+    match address {
+        IpAddr::V4(address) => address.to_ipv6_mapped().octets(),
+        IpAddr::V6(address) => address.octets(),
     }
 }

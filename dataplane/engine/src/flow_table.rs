@@ -1,169 +1,260 @@
 //! The flow table: the only per-flow memory, of fixed size, one entry whichever side began.
 
-use crate::flow::{Flow, FlowTimeouts, Lives};
+use crate::engine::EngineSettings;
+use crate::flow::{Flow, Side};
+use crate::flow_index::FlowIndex;
 use crate::flow_key::FlowKey;
-use crate::{Drop, Now};
-use hashbrown::HashTable;
+use crate::flow_quota::{FlowQuotas, FlowTableGauges};
+use crate::flow_timeouts::Lives;
+use crate::flow_wheel::FlowWheel;
+use crate::packet::Packet;
+use crate::{Drop, EndpointId, Now};
 use siphasher::sip::SipHasher13;
 
-/// Slots that one call of `expire` looks at.
-pub(crate) const EXPIRE_SLOTS_MAX: usize = 512;
+/// Entries that one call of `expire` looks at.
+pub(crate) const EXPIRE_LOOKS_MAX: usize = 256;
+const SECOND_NS: u64 = 1_000_000_000;
 
 /// Names an entry for as long as it lives: after it has gone the ticket fits nothing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct FlowTicket {
-    slot: u32,
+    place: u32,
     epoch: u32,
 }
 
-#[derive(Debug)]
-struct Slot {
-    /// Counts the flows that have lived here, so that an old ticket fits none of the later ones.
-    epoch: u32,
-    flow: Option<Flow>,
-}
-
-/// A table of fixed capacity: slots, and an index of slot numbers by key.
+/// A table of fixed capacity. Entries keep their place; index, wheel and quotas name them by it.
+///
+/// Half-open entries are a pool of their own, so that a flood of SYNs takes no room from others.
 #[derive(Debug)]
 pub(crate) struct FlowTable {
-    slots: Vec<Slot>,
-    slots_max: usize,
+    /// The places that have been used; never longer than its first capacity.
+    flows: Vec<Flow>,
     free: Vec<u32>,
-    /// Twice the capacity, so that tombstones are cleared in place and it never grows.
-    index: HashTable<u32>,
+    index: FlowIndex,
+    wheel: FlowWheel,
+    quotas: FlowQuotas,
     hasher: SipHasher13,
     lives: Lives,
-    cursor: usize,
+    /// The latest time that was told.
+    now: Now,
 }
 
 impl FlowTable {
-    /// A table of `flows_max` entries, at most `u32::MAX`. Allocates all that it will ever need.
-    pub fn new(flows_max: u32, timeouts: FlowTimeouts, hash_key: (u64, u64)) -> Self {
-        let slots_max = flows_max as usize;
+    /// Allocates all that it will ever need.
+    pub fn new(settings: &EngineSettings, hash_key: (u64, u64)) -> Self {
+        let quotas = FlowQuotas::new(settings);
+        let capacity = quotas.capacity();
+        assert!(capacity < u32::MAX as usize, "flows are numbered by u32");
         Self {
-            slots: Vec::with_capacity(slots_max),
-            slots_max,
-            free: Vec::with_capacity(slots_max),
-            index: HashTable::with_capacity(slots_max * 2),
+            flows: Vec::with_capacity(capacity),
+            free: Vec::with_capacity(capacity),
+            index: FlowIndex::new(capacity),
+            wheel: FlowWheel::new(capacity),
+            quotas,
             hasher: SipHasher13::new_with_keys(hash_key.0, hash_key.1),
-            lives: timeouts.into(),
-            cursor: 0,
+            lives: settings.timeouts.into(),
+            now: Now(0),
         }
     }
 
     pub fn count(&self) -> usize {
-        self.index.len()
+        self.flows.len() - self.free.len()
+    }
+
+    pub fn gauges(&self) -> FlowTableGauges {
+        self.quotas.gauges
     }
 
     /// The live entry of a key. An entry past its time is removed on the way.
     pub fn find(&mut self, key: &FlowKey, now: Now) -> Option<FlowTicket> {
-        let hash = key.hash(&self.hasher);
-        let slots = &self.slots;
-        let slot = *self
-            .index
-            .find(hash, |slot| has_key(&slots[*slot as usize], key))?;
-        let ticket = FlowTicket {
-            slot,
-            epoch: self.slots[slot as usize].epoch,
-        };
-        if self.flow(ticket)?.is_expired(&self.lives, now) {
-            self.remove(ticket);
+        let now = self.advance(now);
+        let place = self.place_of(key, key.hash(&self.hasher))?;
+        let flow = &self.flows[place as usize];
+        if flow.is_expired(&self.lives, now) {
+            self.vacate(place);
             return None;
         }
-        Some(ticket)
+        let epoch = flow.epoch;
+        Some(FlowTicket { place, epoch })
     }
 
     pub fn flow(&self, ticket: FlowTicket) -> Option<&Flow> {
-        let slot = self.slots.get(ticket.slot as usize)?;
-        slot.flow.as_ref().filter(|_| slot.epoch == ticket.epoch)
+        let flow = self.flows.get(ticket.place as usize)?;
+        (flow.epoch == ticket.epoch).then_some(flow)
     }
 
     pub fn flow_mut(&mut self, ticket: FlowTicket) -> Option<&mut Flow> {
-        let slot = self.slots.get_mut(ticket.slot as usize)?;
-        slot.flow.as_mut().filter(|_| slot.epoch == ticket.epoch)
+        let flow = self.flows.get_mut(ticket.place as usize)?;
+        (flow.epoch == ticket.epoch).then_some(flow)
     }
 
-    /// Takes a new flow in, in the place of an older one with the same key.
+    /// Takes a new flow in, in the place of an older one with the same key. A half-open one may
+    /// push out the oldest half-open one of its endpoint.
     ///
     /// # Errors
-    /// `FlowTableFull` when no slot is free, and one sweep frees none.
+    /// `FlowTableFull`, `FlowShareFull` or `HalfOpenFull`.
     pub fn insert(&mut self, flow: Flow, now: Now) -> Result<FlowTicket, Drop> {
-        if let Some(old) = self.find(&flow.key, now) {
-            self.remove(old);
+        let old = self.find(&flow.key, now);
+        let is_half_open = flow.state().is_half_open();
+        let endpoint = flow.key.endpoint();
+        let is_replacing =
+            old.is_some_and(|old| self.quotas.is_half_open(old.place) == is_half_open);
+        if !is_replacing {
+            self.make_room(endpoint, is_half_open)?;
         }
-        let slot = match self.take_slot() {
-            Some(slot) => slot,
-            None => {
-                self.expire(now);
-                self.take_slot().ok_or(Drop::FlowTableFull)?
-            }
+        if let Some(old) = old {
+            self.vacate(old.place);
+        }
+        let place = self.take_place(flow);
+        let flow = &self.flows[place as usize];
+        let ticket = FlowTicket {
+            place,
+            epoch: flow.epoch,
         };
-        let place = &mut self.slots[slot as usize];
-        place.epoch = place.epoch.wrapping_add(1);
-        place.flow = Some(flow);
-        let epoch = place.epoch;
-        let (slots, hasher) = (&self.slots, &self.hasher);
-        self.index
-            .insert_unique(flow.key.hash(hasher), slot, |slot| {
-                slots[*slot as usize]
-                    .flow
-                    .as_ref()
-                    .map_or(0, |flow| flow.key.hash(hasher))
-            });
-        Ok(FlowTicket { slot, epoch })
+        self.index.insert(flow.key.hash(&self.hasher), place);
+        self.quotas.enter(place, endpoint, is_half_open);
+        self.wheel.begin(self.now.0 / SECOND_NS);
+        self.arm(place);
+        Ok(ticket)
     }
 
-    fn take_slot(&mut self) -> Option<u32> {
-        if let Some(slot) = self.free.pop() {
-            return Some(slot);
+    /// Takes note in an entry of a packet that `sender` sent, and that passes. Nothing happens
+    /// when the entry has gone.
+    ///
+    /// # Errors
+    /// `FlowTableFull` or `FlowShareFull`, when the packet opens a connection that has no room
+    /// among the open ones; the entry stays half-open.
+    pub fn note(
+        &mut self,
+        ticket: FlowTicket,
+        sender: Side,
+        packet: &Packet,
+        now: Now,
+    ) -> Result<(), Drop> {
+        let now = self.advance(now);
+        let Some(flow) = self.flow(ticket) else {
+            return Ok(());
+        };
+        let (state, endpoint) = (flow.state_after(sender, packet), flow.key.endpoint());
+        let is_changing = state != flow.state();
+        // A half-open connection that ends stays among its like: it must not earn room either.
+        if state.is_established() && self.quotas.is_half_open(ticket.place) {
+            self.make_room(endpoint, false)?;
+            if self.flow(ticket).is_some() {
+                self.quotas.promote(ticket.place);
+            }
         }
-        if self.slots.len() == self.slots_max {
-            return None;
+        if let Some(flow) = self.flow_mut(ticket) {
+            flow.note(sender, packet, now);
+            // A longer life is found out when the wheel comes round; a shorter one is not.
+            if is_changing {
+                self.arm(ticket.place);
+            }
         }
-        self.slots.push(Slot {
-            epoch: 0,
-            flow: None,
-        });
-        Some(self.slots.len() as u32 - 1)
+        Ok(())
     }
 
     /// Removes an entry; nothing happens when it has gone already.
     pub fn remove(&mut self, ticket: FlowTicket) {
-        let Some(key) = self.flow(ticket).map(|flow| flow.key) else {
-            return;
-        };
-        let hash = key.hash(&self.hasher);
-        if let Ok(entry) = self.index.find_entry(hash, |slot| *slot == ticket.slot) {
-            entry.remove();
+        if self.flow(ticket).is_some() {
+            self.vacate(ticket.place);
         }
-        self.slots[ticket.slot as usize].flow = None;
-        self.free.push(ticket.slot);
     }
 
-    /// Removes entries past their time: the next `EXPIRE_SLOTS_MAX` slots, round and round.
+    /// Removes entries past their time; looks at `EXPIRE_LOOKS_MAX` of them at most.
     pub fn expire(&mut self, now: Now) {
-        for _ in 0..EXPIRE_SLOTS_MAX.min(self.slots.len()) {
-            if self.cursor >= self.slots.len() {
-                self.cursor = 0;
+        let now = self.advance(now);
+        for _ in 0..EXPIRE_LOOKS_MAX {
+            let Some(place) = self.wheel.due(now.0 / SECOND_NS) else {
+                break;
+            };
+            if self.flows[place as usize].is_expired(&self.lives, now) {
+                self.vacate(place);
+            } else {
+                self.arm(place);
             }
-            let place = &self.slots[self.cursor];
-            let is_expired = place
-                .flow
-                .as_ref()
-                .is_some_and(|flow| flow.is_expired(&self.lives, now));
-            if is_expired {
-                self.remove(FlowTicket {
-                    slot: self.cursor as u32,
-                    epoch: place.epoch,
-                });
-            }
-            self.cursor += 1;
         }
     }
-}
 
-fn has_key(slot: &Slot, key: &FlowKey) -> bool {
-    slot.flow.as_ref().is_some_and(|flow| flow.key == *key)
+    /// Places that have ever been used; `live_at` tells who is there.
+    pub fn places_used(&self) -> usize {
+        self.flows.len()
+    }
+
+    /// The entry at a place, if one lives there that is not past its time.
+    pub fn live_at(&self, place: usize) -> Option<&Flow> {
+        let flow = self.flows.get(place)?;
+        let is_live = flow.epoch % 2 == 1 && !flow.is_expired(&self.lives, self.now);
+        is_live.then_some(flow)
+    }
+
+    pub fn lives(&self) -> &Lives {
+        &self.lives
+    }
+
+    /// The latest time that was told.
+    pub fn now(&self) -> Now {
+        self.now
+    }
+
+    /// Time never runs backwards here, whatever the caller's clock does.
+    fn advance(&mut self, now: Now) -> Now {
+        self.now = self.now.max(now);
+        self.now
+    }
+
+    fn place_of(&self, key: &FlowKey, hash: u32) -> Option<u32> {
+        self.index
+            .find(hash, |place| self.flows[place as usize].key == *key)
+    }
+
+    /// Makes sure that one more entry of an endpoint has room in a pool.
+    fn make_room(&mut self, endpoint: EndpointId, is_half_open: bool) -> Result<(), Drop> {
+        if self.quotas.room(endpoint, is_half_open) == Ok(None) {
+            return Ok(());
+        }
+        // What is past its time must neither push out nor refuse what is not.
+        self.expire(self.now);
+        match self.quotas.room(endpoint, is_half_open) {
+            Ok(None) => Ok(()),
+            Ok(Some(oldest)) => {
+                self.vacate(oldest);
+                self.quotas.gauges.half_open_evicted += 1;
+                Ok(())
+            }
+            Err(reason) => Err(self.quotas.refuse(reason)),
+        }
+    }
+
+    fn take_place(&mut self, mut flow: Flow) -> u32 {
+        if let Some(place) = self.free.pop() {
+            let old = &mut self.flows[place as usize];
+            flow.epoch = old.epoch.wrapping_add(1);
+            *old = flow;
+            return place;
+        }
+        debug_assert!(self.flows.len() < self.flows.capacity());
+        flow.epoch = 1;
+        self.flows.push(flow);
+        self.flows.len() as u32 - 1
+    }
+
+    fn vacate(&mut self, place: u32) {
+        let flow = &mut self.flows[place as usize];
+        debug_assert!(flow.epoch % 2 == 1);
+        flow.epoch = flow.epoch.wrapping_add(1);
+        let hash = flow.key.hash(&self.hasher);
+        self.index.remove(hash, place);
+        self.quotas.leave(place);
+        self.wheel.disarm(place);
+        self.free.push(place);
+    }
+
+    /// Has the wheel look at an entry in the first second that is past its time.
+    fn arm(&mut self, place: u32) {
+        let deadline = self.flows[place as usize].deadline(&self.lives);
+        self.wheel.arm(place, deadline / SECOND_NS + 1);
+    }
 }
 
 #[cfg(test)]

@@ -1,9 +1,9 @@
 //! A checked view of a frame: every length and offset in it has been compared with the bytes.
 
-use crate::{Drop, FrameBytes, MacAddress};
+use crate::{Drop, FrameBytes, MacAddress, tcp_header};
 use etherparse::{
     EtherType, Ethernet2HeaderSlice, IpNumber, Ipv4HeaderSlice, Ipv6FragmentHeaderSlice,
-    Ipv6HeaderSlice, Ipv6RawExtHeaderSlice, TcpHeaderSlice, UdpHeaderSlice, err,
+    Ipv6HeaderSlice, Ipv6RawExtHeaderSlice, UdpHeaderSlice, err,
 };
 use portcullis_policy::Protocol;
 use std::net::{IpAddr, Ipv4Addr};
@@ -57,6 +57,10 @@ pub enum Transport {
         ports: (u16, u16),
         /// What the segment is for.
         flags: TcpFlags,
+        /// The number of its first byte.
+        sequence: u32,
+        /// The number that the sender expects next; counts where `flags` has ACK.
+        acknowledgement: u32,
         /// Bytes of the header with its options.
         header_length: u8,
         /// The largest payload that the sender takes, where a SYN states it. [RFC 9293 §3.7.1]
@@ -135,6 +139,16 @@ impl Packet {
     #[must_use]
     pub fn frame_length(&self) -> usize {
         ETHERNET_LENGTH + self.ip_length as usize
+    }
+
+    /// Bytes of TCP payload in this packet; zero of any other.
+    #[must_use]
+    pub fn payload_length(&self) -> u32 {
+        let Transport::Tcp { header_length, .. } = self.transport else {
+            return 0;
+        };
+        let headers = u32::from(self.transport_offset) + u32::from(header_length);
+        (ETHERNET_LENGTH as u32 + self.ip_length).saturating_sub(headers)
     }
 
     /// The protocol as policy knows it.
@@ -412,7 +426,7 @@ fn parse_transport(
     rest: &Rest<'_>,
 ) -> Result<Transport, Drop> {
     match protocol {
-        IpNumber::TCP => parse_tcp(rest),
+        IpNumber::TCP => tcp_header::parse(rest.bytes),
         IpNumber::UDP => {
             let header = UdpHeaderSlice::from_slice(rest.bytes).map_err(|_| Drop::Truncated)?;
             let length = usize::from(header.length());
@@ -459,40 +473,4 @@ pub(crate) fn icmp_message(header: &[u8]) -> IcmpMessage {
 
 pub(crate) fn word(bytes: &[u8], offset: usize) -> u16 {
     u16::from_be_bytes([bytes[offset], bytes[offset + 1]])
-}
-
-fn parse_tcp(rest: &Rest<'_>) -> Result<Transport, Drop> {
-    let header = TcpHeaderSlice::from_slice(rest.bytes).map_err(|error| match error {
-        err::tcp::HeaderSliceError::Len(_) => Drop::Truncated,
-        err::tcp::HeaderSliceError::Content(_) => Drop::Malformed,
-    })?;
-    let flags = TcpFlags(header.slice()[13]);
-    // A SYN that also ends the connection means nothing; stacks disagree about it.
-    if flags.has(TcpFlags::SYN) && (flags.has(TcpFlags::FIN) || flags.has(TcpFlags::RST)) {
-        return Err(Drop::Malformed);
-    }
-    Ok(Transport::Tcp {
-        ports: (header.source_port(), header.destination_port()),
-        flags,
-        header_length: header.slice().len() as u8,
-        payload_max: if flags.has(TcpFlags::SYN) {
-            maximum_segment_size(&header.slice()[20..])
-        } else {
-            None
-        },
-    })
-}
-
-/// The maximum segment size option. [RFC 9293 §3.2: kind 2, length 4]
-fn maximum_segment_size(mut options: &[u8]) -> Option<u16> {
-    while let [kind, rest @ ..] = options {
-        match (*kind, rest) {
-            (0, _) => return None,
-            (1, _) => options = rest,
-            (2, [4, high, low, ..]) => return Some(u16::from_be_bytes([*high, *low])),
-            (_, [length, ..]) if *length >= 2 => options = options.get(usize::from(*length)..)?,
-            _ => return None,
-        }
-    }
-    None
 }

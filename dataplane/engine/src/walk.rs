@@ -135,7 +135,7 @@ impl Walk<'_> {
             // A SYN from the answering side is a connection of its own: taken for a part of this
             // one it would pass unjudged.
             let is_another =
-                tuple.role == Role::Opens && (flow.initiator != sender || flow.is_closing());
+                tuple.role == Role::Opens && (flow.initiator() != sender || flow.is_closing());
             if !is_another {
                 let verdict = self.judge_again(subject, sender, ticket, peer)?;
                 return Ok(Admission::Known { ticket, verdict });
@@ -143,20 +143,21 @@ impl Walk<'_> {
         }
         let initiator = self.initiator_of(sender, packet, tuple.role)?;
         let verdict = self.ask(subject, sender, &key, initiator, peer(), true)?;
-        let flow = Flow::new(
+        let mut flow = Flow::new(
             key,
             initiator,
             tuple.role,
             self.snapshot.generation,
             self.now,
         );
+        flow.judged(self.snapshot.generation, verdict.rule);
         Ok(Admission::New { flow, verdict })
     }
 
     /// Puts an admitted packet's flow into the table, or notes the packet in its entry.
     ///
     /// # Errors
-    /// `FlowTableFull`.
+    /// `FlowTableFull`, `FlowShareFull` or `HalfOpenFull`.
     pub fn enter(
         &mut self,
         admission: &Admission,
@@ -166,9 +167,7 @@ impl Walk<'_> {
         match admission {
             Admission::Related => Ok(None),
             Admission::Known { ticket, .. } => {
-                if let Some(flow) = self.flows.flow_mut(*ticket) {
-                    flow.note(sender, packet, self.now);
-                }
+                self.flows.note(*ticket, sender, packet, self.now)?;
                 Ok(Some(*ticket))
             }
             Admission::New { flow, .. } => {
@@ -199,7 +198,7 @@ impl Walk<'_> {
         // The error may come from a router: the flow is judged by its own peer.
         let snapshot = self.snapshot;
         let tables = snapshot.tables.as_deref().ok_or(Drop::NoTables)?;
-        let peer = || snapshot.identity_of(tables, key.remote);
+        let peer = || snapshot.identity_of(tables, key.addresses().1);
         self.judge_again(subject, sender, ticket, peer)?;
         Ok(Admission::Related)
     }
@@ -219,12 +218,11 @@ impl Walk<'_> {
         if flow.generation == self.snapshot.generation {
             return Ok(None);
         }
-        let (key, initiator) = (flow.key, flow.initiator);
+        let (key, initiator) = (flow.key, flow.initiator());
         match self.ask(subject, sender, &key, initiator, peer(), false) {
             Ok(verdict) => {
                 if let Some(flow) = self.flows.flow_mut(ticket) {
-                    flow.generation = self.snapshot.generation;
-                    flow.way = None;
+                    flow.judged(self.snapshot.generation, verdict.rule);
                 }
                 Ok(Some(verdict))
             }

@@ -4,7 +4,9 @@ mod network;
 
 use network::build::{ACK, FIN, RST, SYN, quote, v4, v6};
 use network::*;
-use portcullis_engine::{Drop, EngineSettings, Now, RecordKind, RuleHit, RuleHits};
+use portcullis_engine::{
+    Drop, EngineSettings, FlowState, Now, RecordKind, RuleHit, RuleHits, Side,
+};
 use portcullis_policy::RuleId;
 use std::sync::Arc;
 
@@ -223,6 +225,33 @@ fn a_connection_lingers_ten_seconds_after_both_fins_or_a_reset() {
 }
 
 #[test]
+fn a_reset_far_from_the_connection_passes_and_ends_nothing() {
+    let mut node = established(&[]);
+    let reset = v4(SERVER, CLIENT).sequence(1 << 31).tcp(BACK, RST, b"");
+    node.delivered(SERVER, CLIENT, reset);
+    node.wait(1000);
+    node.delivered(CLIENT, SERVER, ack());
+}
+
+#[test]
+fn the_flows_are_listed_with_who_began_them_and_the_rule_that_allowed_them() {
+    let node = established(&[ALLOW_CLIENT]);
+    let mut views = Vec::with_capacity(8);
+    assert_eq!(node.engine.list_flows(0, &mut views), None);
+    let told: Vec<_> = views
+        .iter()
+        .map(|view| (view.initiator, view.state, view.rule, view.sent.0))
+        .collect();
+    let at_client = (Side::Local, FlowState::Established, None, 2);
+    let at_server = (Side::Remote, FlowState::Established, Some(RuleId(0)), 1);
+    assert_eq!(told, [at_client, at_server]);
+    assert_eq!(views[0].local, views[1].remote);
+    assert_eq!(views[0].sent, views[1].received);
+    let gauges = node.engine.flow_table_gauges();
+    assert_eq!((gauges.settled, gauges.half_open), (2, 0));
+}
+
+#[test]
 fn a_syn_after_the_end_is_a_new_flow_with_its_own_record() {
     let mut node = established(&[]);
     node.delivered(SERVER, CLIENT, reply(RST));
@@ -372,6 +401,6 @@ fn an_expired_flow_is_swept_without_a_packet() {
     node.engine.expire(node.now);
     let left = node.engine.flows_count();
     assert!((1..2000).contains(&left), "one call does a bounded piece");
-    (0..3).for_each(|_| node.engine.expire(node.now));
+    (0..7).for_each(|_| node.engine.expire(node.now));
     assert_eq!(node.engine.flows_count(), 0);
 }

@@ -313,6 +313,7 @@ fn an_index_without_endpoint_is_a_reason() {
 fn a_full_flow_table_drops_and_recovers_when_flows_expire() {
     let settings = EngineSettings {
         flows_max: 4,
+        endpoint_share_percent: 100,
         ..EngineSettings::default()
     };
     let mut node = Node::with(settings, snapshot(&[], 1));

@@ -1,0 +1,262 @@
+//! Who may hold how much of the flow table: two pools, and each endpoint's part of both.
+
+use crate::engine::EngineSettings;
+use crate::flow_index::FlowIndex;
+use crate::{Drop, EndpointId};
+
+/// Endpoints that may hold entries at one time.
+const ENDPOINTS_MAX: usize = 16_384;
+const NOBODY: u32 = u32::MAX;
+
+/// How full the flow table is, and what its bounds have cost.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct FlowTableGauges {
+    /// Entries of everything that is not half-open: established, datagrams, closing.
+    pub settled: u32,
+    /// The most that `settled` may be.
+    pub settled_max: u32,
+    /// Entries of TCP connections whose handshake has not been completed.
+    pub half_open: u32,
+    /// The most that `half_open` may be.
+    pub half_open_max: u32,
+    /// Half-open entries that made room for a later one of their endpoint.
+    pub half_open_evicted: u64,
+    /// Packets dropped as `Drop::FlowTableFull`.
+    pub refused_full: u64,
+    /// Packets dropped as `Drop::FlowShareFull`.
+    pub refused_share: u64,
+    /// Packets dropped as `Drop::HalfOpenFull`.
+    pub refused_half_open: u64,
+}
+
+/// What one endpoint holds.
+#[derive(Debug, Clone, Copy)]
+struct Quota {
+    endpoint: EndpointId,
+    settled: u32,
+    half_open: u32,
+    /// Its half-open entries in the order in which they came.
+    oldest: u32,
+    newest: u32,
+}
+
+impl Quota {
+    const fn of(endpoint: EndpointId) -> Self {
+        Self {
+            endpoint,
+            settled: 0,
+            half_open: 0,
+            oldest: NOBODY,
+            newest: NOBODY,
+        }
+    }
+}
+
+/// Where an entry is counted, and its neighbours among the half-open of its endpoint.
+#[derive(Debug, Clone, Copy)]
+struct Place {
+    older: u32,
+    newer: u32,
+    quota: u16,
+    is_half_open: bool,
+}
+
+/// Counts entries by pool and endpoint.
+#[derive(Debug)]
+pub(crate) struct FlowQuotas {
+    pub gauges: FlowTableGauges,
+    share_max: u32,
+    half_open_share_max: u32,
+    places: Box<[Place]>,
+    quotas: Vec<Quota>,
+    quotas_max: usize,
+    free: Vec<u16>,
+    index: FlowIndex,
+}
+
+/// The part of a whole that is an endpoint's, but never nothing.
+fn share_of(whole: u32, percent: u8) -> u32 {
+    let share = u64::from(whole) * u64::from(percent.min(100)) / 100;
+    (share as u32).max(1)
+}
+
+impl FlowQuotas {
+    /// For `EngineSettings::flows_max` entries, and the half-open besides.
+    pub fn new(settings: &EngineSettings) -> Self {
+        let settled_max = settings.flows_max;
+        let half_open_max = settings.half_open_max.min(settled_max);
+        let percent = settings.endpoint_share_percent;
+        let capacity = settled_max as usize + half_open_max as usize;
+        let quotas_max = capacity.min(ENDPOINTS_MAX);
+        let place = Place {
+            older: NOBODY,
+            newer: NOBODY,
+            quota: 0,
+            is_half_open: false,
+        };
+        Self {
+            gauges: FlowTableGauges {
+                settled_max,
+                half_open_max,
+                ..FlowTableGauges::default()
+            },
+            share_max: share_of(settled_max, percent),
+            half_open_share_max: share_of(half_open_max, percent)
+                .min(settings.half_open_per_endpoint_max),
+            places: vec![place; capacity].into_boxed_slice(),
+            quotas: Vec::with_capacity(quotas_max),
+            quotas_max,
+            free: Vec::with_capacity(quotas_max),
+            index: FlowIndex::new(quotas_max),
+        }
+    }
+
+    /// Entries that both pools take together.
+    pub fn capacity(&self) -> usize {
+        self.places.len()
+    }
+
+    pub fn is_half_open(&self, entry: u32) -> bool {
+        self.places[entry as usize].is_half_open
+    }
+
+    /// Whether one more entry of an endpoint has room in a pool, and which must go for it: the
+    /// endpoint's oldest half-open one, for another.
+    ///
+    /// # Errors
+    /// `FlowShareFull`, `FlowTableFull` or `HalfOpenFull`.
+    pub fn room(&self, endpoint: EndpointId, is_half_open: bool) -> Result<Option<u32>, Drop> {
+        let quota = match self.find(endpoint) {
+            Some(number) => self.quotas[number],
+            None if self.free.is_empty() && self.quotas.len() == self.quotas_max => {
+                return Err(Drop::FlowShareFull);
+            }
+            None => Quota::of(endpoint),
+        };
+        let gauges = &self.gauges;
+        if !is_half_open {
+            let has_share = quota.settled < self.share_max;
+            let is_full = gauges.settled >= gauges.settled_max;
+            return match (has_share, is_full) {
+                (false, _) => Err(Drop::FlowShareFull),
+                (true, true) => Err(Drop::FlowTableFull),
+                (true, false) => Ok(None),
+            };
+        }
+        let is_full =
+            quota.half_open >= self.half_open_share_max || gauges.half_open >= gauges.half_open_max;
+        match (is_full, quota.oldest) {
+            (false, _) => Ok(None),
+            (true, NOBODY) => Err(Drop::HalfOpenFull),
+            (true, oldest) => Ok(Some(oldest)),
+        }
+    }
+
+    /// Counts a refusal.
+    pub fn refuse(&mut self, reason: Drop) -> Drop {
+        match reason {
+            Drop::FlowTableFull => self.gauges.refused_full += 1,
+            Drop::FlowShareFull => self.gauges.refused_share += 1,
+            _ => self.gauges.refused_half_open += 1,
+        }
+        reason
+    }
+
+    /// Counts a new entry, for which there is room.
+    pub fn enter(&mut self, entry: u32, endpoint: EndpointId, is_half_open: bool) {
+        let quota = self.find(endpoint).unwrap_or_else(|| self.begin(endpoint));
+        self.places[entry as usize].quota = quota as u16;
+        self.places[entry as usize].is_half_open = is_half_open;
+        if is_half_open {
+            self.queue(entry);
+        } else {
+            self.quotas[quota].settled += 1;
+            self.gauges.settled += 1;
+        }
+    }
+
+    /// Counts a half-open entry among the settled ones, where there is room.
+    pub fn promote(&mut self, entry: u32) {
+        debug_assert!(self.is_half_open(entry));
+        self.unqueue(entry);
+        let place = &mut self.places[entry as usize];
+        place.is_half_open = false;
+        self.quotas[usize::from(place.quota)].settled += 1;
+        self.gauges.settled += 1;
+    }
+
+    /// Counts an entry no longer.
+    pub fn leave(&mut self, entry: u32) {
+        let place = self.places[entry as usize];
+        let number = usize::from(place.quota);
+        if place.is_half_open {
+            self.unqueue(entry);
+        } else {
+            self.quotas[number].settled -= 1;
+            self.gauges.settled -= 1;
+        }
+        let quota = self.quotas[number];
+        if quota.settled == 0 && quota.half_open == 0 {
+            self.index
+                .remove(hash(quota.endpoint), u32::from(place.quota));
+            self.free.push(place.quota);
+        }
+    }
+
+    fn queue(&mut self, entry: u32) {
+        let place = &mut self.places[entry as usize];
+        let quota = &mut self.quotas[usize::from(place.quota)];
+        (place.older, place.newer) = (quota.newest, NOBODY);
+        let older = std::mem::replace(&mut quota.newest, entry);
+        quota.half_open += 1;
+        self.gauges.half_open += 1;
+        match older {
+            NOBODY => quota.oldest = entry,
+            older => self.places[older as usize].newer = entry,
+        }
+    }
+
+    fn unqueue(&mut self, entry: u32) {
+        let place = self.places[entry as usize];
+        let quota = &mut self.quotas[usize::from(place.quota)];
+        quota.half_open -= 1;
+        self.gauges.half_open -= 1;
+        match place.older {
+            NOBODY => quota.oldest = place.newer,
+            older => self.places[older as usize].newer = place.newer,
+        }
+        match place.newer {
+            NOBODY => quota.newest = place.older,
+            newer => self.places[newer as usize].older = place.older,
+        }
+    }
+
+    fn find(&self, endpoint: EndpointId) -> Option<usize> {
+        let is_it = |quota: u32| self.quotas[quota as usize].endpoint == endpoint;
+        self.index
+            .find(hash(endpoint), is_it)
+            .map(|quota| quota as usize)
+    }
+
+    fn begin(&mut self, endpoint: EndpointId) -> usize {
+        let quota = Quota::of(endpoint);
+        let number = match self.free.pop() {
+            Some(number) => {
+                self.quotas[usize::from(number)] = quota;
+                usize::from(number)
+            }
+            None => {
+                debug_assert!(self.quotas.len() < self.quotas_max);
+                self.quotas.push(quota);
+                self.quotas.len() - 1
+            }
+        };
+        self.index.insert(hash(endpoint), number as u32);
+        number
+    }
+}
+
+/// Endpoints are numbered by us: no secret is needed, only the bits spread.
+fn hash(endpoint: EndpointId) -> u32 {
+    endpoint.0.wrapping_mul(0x9e37_79b1).rotate_right(15)
+}

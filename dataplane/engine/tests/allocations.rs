@@ -1,0 +1,102 @@
+//! A packet costs no memory: flows come, go, expire and are listed within what was allocated at
+//! the start.
+
+mod network;
+
+use network::build::{ACK, RST, SYN, v4, v6};
+use network::{CLIENT, LATER, SERVER, UPLINK, snapshot, with_frame};
+use portcullis_engine::{Engine, EngineSettings, Now, Outcome};
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::cell::Cell;
+use std::sync::Arc;
+
+thread_local! {
+    static ALLOCATIONS: Cell<usize> = const { Cell::new(0) };
+}
+
+/// Counts what this thread asks for.
+struct Counting;
+
+#[expect(
+    unsafe_code,
+    reason = "a test that counts allocations needs an allocator of its own"
+)]
+// SAFETY: every call goes on to the system's allocator as it came; the counter is a plain cell of
+// the thread and allocates nothing.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        let _ = ALLOCATIONS.try_with(|count| count.set(count.get() + 1));
+        // SAFETY: as the caller promised us.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        // SAFETY: as the caller promised us.
+        unsafe { System.dealloc(pointer, layout) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+/// Allocations during a call.
+fn counted<T>(run: impl FnOnce() -> T) -> (T, usize) {
+    let before = ALLOCATIONS.get();
+    let result = run();
+    (result, ALLOCATIONS.get() - before)
+}
+
+#[test]
+fn flows_come_go_and_are_listed_without_an_allocation() {
+    let settings = EngineSettings {
+        flows_max: 64,
+        half_open_max: 32,
+        ..EngineSettings::default()
+    };
+    let mut engine = Engine::new(settings, (1, 2));
+    engine.adopt(Arc::new(snapshot(&[], 1)));
+    let mut records = Vec::with_capacity(8);
+    let mut views = Vec::with_capacity(16);
+    let mut now = LATER;
+    let mut sum = 0;
+    for round in 0_u16..400 {
+        let (port, there) = (1000 + round, round % 2 == 0);
+        let (client, server) = if there {
+            (v4(CLIENT, SERVER), v4(SERVER, CLIENT))
+        } else {
+            (v6(CLIENT, SERVER), v6(SERVER, CLIENT))
+        };
+        let frames = [
+            (CLIENT, client.tcp((port, 80), SYN, b"")),
+            (SERVER, server.tcp((80, port), SYN | ACK, b"")),
+            (CLIENT, client.tcp((port, 80), ACK, b"data")),
+            (CLIENT, client.udp((port, 53), b"q")),
+            (SERVER, server.tcp((80, port), RST, b"")),
+            (CLIENT, v4(CLIENT, UPLINK).tcp((port, 80), SYN, b"")),
+        ];
+        for (from, mut bytes) in frames {
+            records.clear();
+            views.clear();
+            let (engine, records, views) = (&mut engine, &mut records, &mut views);
+            sum += with_frame(&mut bytes, |frame| {
+                let ((), count) = counted(|| {
+                    if let Outcome::HandOver(handover) = engine.egress(from, frame, now, records) {
+                        let outcome = engine.ingress(&handover, frame, now, records);
+                        if handover.must_be_withdrawn(&outcome) {
+                            engine.withdraw(&handover);
+                        }
+                    }
+                    engine.expire(now);
+                    engine.list_flows(u32::from(round) % 64, views);
+                });
+                count
+            });
+        }
+        now = Now(now.0 + u64::from(round % 7) * 1_000_000_000);
+    }
+    assert_eq!(sum, 0);
+    let gauges = engine.flow_table_gauges();
+    assert!(gauges.refused_share > 0, "{gauges:?}");
+    assert!(gauges.half_open_evicted > 0, "{gauges:?}");
+    assert_eq!(counted(|| vec![1]).1, 1);
+}
