@@ -170,9 +170,10 @@ impl GatewayTable {
             for (pod, labels) in pods {
                 if is_about(policy, pod, labels, &nodes, settings) {
                     let gateway = choose(pod, gateways.len(), policy.is_shared);
+                    let place = table.policies.len();
                     let exits = table.exits_of(pod);
                     exits.families = pod.addresses.iter().map(|one| Family::of(*one)).collect();
-                    exits.policies.push((table.policies.len(), gateway));
+                    exits.policies.push((place, gateway));
                 }
             }
             table.policies.push(CompiledPolicy {

@@ -4,8 +4,9 @@ use crate::cidr::PrefixTable;
 use crate::egress_gateway::GatewayTable;
 use crate::half::PolicyHalf;
 use crate::{
-    Cidr, Compat, Decision, Direction, DocumentOrigin, Exit, Family, Generation, Identity, Label,
-    NamedPort, PolicyIndex, Protocol, RuleId, Section, Verdict,
+    Cidr, Compat, Decision, Direction, DocumentOrigin, EgressRoute, Exit, ExitChoice, ExitPlace,
+    Family, Generation, Identity, Label, NamedPort, PolicyIndex, Protocol, RuleId, Section,
+    Verdict,
 };
 use hashbrown::{Equivalent, HashMap, HashSet};
 use std::fmt;

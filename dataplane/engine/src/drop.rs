@@ -75,7 +75,7 @@ drops! {
     FlowTableFull, "flow_table_full", "Every entry of the flow table is in use.";
     FlowShareFull, "flow_share_full", "The pod has its whole share of the flow table in use.";
     HalfOpenFull, "half_open_full", "Every place for connections that are being opened is in use, none of them by this pod.";
-    FlowUnknown, "flow_unknown", "A TCP segment in the middle of a connection that is not known.";
+    FlowUnknown, "flow_unknown", "A TCP segment in the middle of a connection that is not known; a pod that sends one is told by a reset.";
     IcmpRedirect, "icmp_redirect", "An ICMP redirect: the ways of pods are the node's to choose.";
     IcmpErrorUnrelated, "icmp_error_unrelated", "An ICMP error about a packet that no known flow sent.";
     HandoverFull, "handover_full", "The queue to the destination's worker is full.";

@@ -119,7 +119,10 @@ impl Walk<'_> {
         if packet.hops_left <= 1 {
             return self.answer_error(from, endpoint, packet, frame, Error::TimeExceeded);
         }
-        let admission = self.admit_at_source(endpoint, packet, frame)?;
+        let admission = match self.admit_at_source(endpoint, packet, frame) {
+            Err(Drop::FlowUnknown) => return self.answer_reset(from, endpoint, packet, frame),
+            admission => admission?,
+        };
         let way = self.way_of(from, endpoint, packet, admission.as_ref())?;
         self.record.to = Some(way.to_id);
         let out = self.snapshot.endpoint(way.to).ok_or(Drop::EndpointGone)?;
@@ -134,8 +137,9 @@ impl Walk<'_> {
             Some(admission) => self.enter(admission, Side::Local, packet)?,
             None => None,
         };
-        let mut payload_max = 0;
+        let (mut payload_max, mut is_reply) = (0, false);
         if let Some(flow) = flow.and_then(|ticket| self.flows.flow_mut(ticket)) {
+            is_reply = flow.initiator() == Side::Remote;
             if !matches!(admission, Some(Admission::Related)) {
                 flow.set_way(way);
             }
@@ -153,6 +157,8 @@ impl Walk<'_> {
             payload_max,
             flow,
             is_opening: matches!(admission, Some(Admission::New { .. })),
+            is_reply,
+            is_own: false,
         }))
     }
 
@@ -190,16 +196,22 @@ impl Walk<'_> {
         {
             return Ok(way);
         }
-        let way = self
-            .snapshot
-            .way_to(packet.destination)
-            .filter(|way| way.to != from)
-            .ok_or(Drop::NoRoute)?;
+        let way = self.find_way(packet.destination)?;
+        if way.to == from {
+            return Err(Drop::NoRoute);
+        }
         let out = self.snapshot.endpoint(way.to).ok_or(Drop::EndpointGone)?;
         // Host and uplink reach the pods through us; each other they reach in the kernel.
         if endpoint.kind != EndpointKind::Pod && out.kind != EndpointKind::Pod {
             return Err(Drop::NoRoute);
         }
+        Ok(way)
+    }
+
+    /// The way to an address, and the next hop's MAC address. What is missing is asked for.
+    pub fn find_way(&mut self, destination: IpAddr) -> Result<CachedWay, Drop> {
+        let way = self.snapshot.way_to(destination).ok_or(Drop::NoRoute)?;
+        let out = self.snapshot.endpoint(way.to).ok_or(Drop::EndpointGone)?;
         let next_hop = way
             .next_hop
             .map(|address| self.snapshot.neighbours.get(&address).copied());
@@ -208,7 +220,7 @@ impl Walk<'_> {
             None => out.peer_mac.is_none(),
         };
         if is_unknown {
-            let address = way.next_hop.unwrap_or(packet.destination);
+            let address = way.next_hop.unwrap_or(destination);
             self.notices.wanted.add((way.to, address));
             return Err(Drop::NeighbourUnknown);
         }

@@ -2,6 +2,7 @@
 
 use crate::flow_table::FlowTable;
 use crate::notice::Notices;
+use crate::reset::{Reset, Resets};
 use crate::walk::Walk;
 use crate::{
     Drop, EndpointIndex, FlowTableGauges, FlowTimeouts, FlowView, FrameBytes, Handover, MacAddress,
@@ -58,6 +59,7 @@ pub struct Engine {
     hits: Option<Arc<RuleHits>>,
     flows: FlowTable,
     notices: Notices,
+    resets: Resets,
     records_lost: u64,
 }
 
@@ -72,6 +74,7 @@ impl Engine {
             hits: None,
             flows: FlowTable::new(&settings, hash_key),
             notices: Notices::new(settings.icmp_errors_per_second, settings.started),
+            resets: Resets::new(),
             records_lost: 0,
         }
     }
@@ -131,6 +134,18 @@ impl Engine {
         self.run(frame, now, records, |walk, frame| {
             walk.ingress(handover, frame)
         })
+    }
+
+    /// A reset that has to be sent: to each end of a connection that policy no longer allows.
+    /// To be asked after each batch.
+    pub fn take_reset(&mut self) -> Option<Reset> {
+        self.resets.take()
+    }
+
+    /// Connections whose ends were not told: too many ended at once.
+    #[must_use]
+    pub fn resets_lost(&self) -> u64 {
+        self.resets.lost()
     }
 
     /// Takes back the entry at the source of a flow that the ingress half denied: a denial never
@@ -212,6 +227,7 @@ impl Engine {
             hits: self.hits.as_deref(),
             flows: &mut self.flows,
             notices: &mut self.notices,
+            resets: &mut self.resets,
             now,
             record: Record {
                 generation: snapshot.generation,

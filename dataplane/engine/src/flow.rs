@@ -228,7 +228,6 @@ impl Flow {
 
     /// What an RST to `side` has to carry, as if the other side had sent it. None when the flow
     /// is no open TCP connection, or its numbers are not known.
-    #[cfg_attr(not(test), expect(dead_code, reason = "for revocation"))]
     pub fn reset_towards(&self, side: Side) -> Option<ResetNumbers> {
         if matches!(self.state, FlowState::Datagrams | FlowState::Closing) {
             return None;

@@ -37,6 +37,9 @@ impl Walk<'_> {
         if !rewrite::trim(frame, &packet) {
             return Err(Drop::Malformed);
         }
+        if handover.is_own {
+            return self.deliver_own(handover, endpoint, &packet, frame);
+        }
         let source = self.source_after(handover, &packet)?;
         self.record.source_identity = source;
         let admission = match endpoint.kind {
@@ -94,7 +97,7 @@ impl Walk<'_> {
         self.source_of(from, packet)
     }
 
-    fn next_hop(
+    pub fn next_hop(
         &mut self,
         handover: &Handover,
         endpoint: &Endpoint,

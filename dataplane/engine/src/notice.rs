@@ -42,12 +42,13 @@ impl<T: Copy + PartialEq> Waiting<T> {
     }
 }
 
-/// All that waits to be told, and how many ICMP errors may be sent.
+/// All that waits to be told, and how many answers may be sent.
 #[derive(Debug)]
 pub(crate) struct Notices {
     pub learned: Waiting<(EndpointIndex, MacAddress)>,
     pub wanted: Waiting<(EndpointIndex, IpAddr)>,
     pub icmp_errors: Allowance,
+    pub resets: Allowance,
 }
 
 impl Notices {
@@ -55,11 +56,8 @@ impl Notices {
         Self {
             learned: Waiting::new(),
             wanted: Waiting::new(),
-            icmp_errors: Allowance {
-                per_second: icmp_errors_per_second,
-                left: icmp_errors_per_second,
-                second: now,
-            },
+            icmp_errors: Allowance::new(icmp_errors_per_second, now),
+            resets: Allowance::new(icmp_errors_per_second, now),
         }
     }
 }
@@ -74,6 +72,14 @@ pub(crate) struct Allowance {
 }
 
 impl Allowance {
+    const fn new(per_second: u32, now: Now) -> Self {
+        Self {
+            per_second,
+            left: per_second,
+            second: now,
+        }
+    }
+
     /// Takes one, when one is left.
     pub fn take(&mut self, now: Now) -> bool {
         if now.0.saturating_sub(self.second.0) >= 1_000_000_000 {

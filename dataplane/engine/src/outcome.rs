@@ -33,6 +33,10 @@ pub struct Handover {
     pub flow: Option<FlowTicket>,
     /// Whether this very packet opened that entry.
     pub is_opening: bool,
+    /// Whether it belongs to a flow that the other side began: it is never given another source.
+    pub is_reply: bool,
+    /// Whether the packet is ours, made here about a flow: nobody's policy is asked.
+    pub is_own: bool,
 }
 
 // It travels between workers beside a 16-byte descriptor: together little more than a cache line.

@@ -3,6 +3,7 @@
 use crate::packet::{ETHERNET_LENGTH, Packet, TcpFlags, Transport, word};
 use crate::{FrameBytes, Handover, MacAddress, checksum};
 use portcullis_policy::Protocol;
+use std::collections::VecDeque;
 use std::net::IpAddr;
 
 const IPV4_LENGTH: usize = 20;
@@ -24,12 +25,58 @@ pub(crate) struct Segment {
     pub acknowledgement: Option<u32>,
 }
 
-/// A reset that a worker has to send: `Engine::write_reset` makes the frame, which then goes to
-/// the ingress half.
+/// A reset that a worker has to send: `write` makes the frame, which then goes to the ingress
+/// half.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Reset {
     pub(crate) handover: Handover,
     pub(crate) segment: Segment,
+}
+
+impl Reset {
+    /// Where its frame goes, once `Reset::write` has made it: to the ingress half there.
+    #[must_use]
+    pub fn handover(&self) -> &Handover {
+        &self.handover
+    }
+
+    /// Makes the frame. Returns its length; zero when the head has no room.
+    #[must_use]
+    pub fn write(&self, head: &mut [u8]) -> usize {
+        write(head, &self.segment).unwrap_or(0)
+    }
+}
+
+/// Resets that wait to be sent, in the order in which they came up.
+#[derive(Debug)]
+pub(crate) struct Resets {
+    waiting: VecDeque<Reset>,
+    lost: u64,
+}
+
+impl Resets {
+    pub fn new() -> Self {
+        Self {
+            waiting: VecDeque::with_capacity(RESETS_MAX),
+            lost: 0,
+        }
+    }
+
+    pub fn add(&mut self, reset: Reset) {
+        if self.waiting.len() < RESETS_MAX {
+            self.waiting.push_back(reset);
+        } else {
+            self.lost += 1;
+        }
+    }
+
+    pub fn take(&mut self) -> Option<Reset> {
+        self.waiting.pop_front()
+    }
+
+    pub fn lost(&self) -> u64 {
+        self.lost
+    }
 }
 
 /// Makes the frame of a reset. Returns its length; None when the head has no room, or the

@@ -8,6 +8,7 @@ use crate::flow_table::{FlowTable, FlowTicket};
 use crate::notice::Notices;
 use crate::packet::{Packet, TcpFlags};
 use crate::quoted::quoted;
+use crate::reset::Resets;
 use crate::{
     Drop, Endpoint, EndpointKind, FrameBytes, Now, Outcome, Record, RecordKind, RuleHits, Snapshot,
     address,
@@ -21,6 +22,7 @@ pub(crate) struct Walk<'a> {
     pub hits: Option<&'a RuleHits>,
     pub flows: &'a mut FlowTable,
     pub notices: &'a mut Notices,
+    pub resets: &'a mut Resets,
     pub now: Now,
     /// What will be told, as far as it is known by now.
     pub record: Record,
@@ -227,6 +229,7 @@ impl Walk<'_> {
                 Ok(Some(verdict))
             }
             Err(reason) => {
+                self.owe_resets(subject, ticket);
                 self.flows.remove(ticket);
                 self.record.kind = RecordKind::Revoked(reason);
                 Err(reason)
