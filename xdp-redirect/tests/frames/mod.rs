@@ -3,7 +3,9 @@
 // Each test program takes what it needs.
 #![allow(dead_code)]
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use xdp_redirect::{Frame, Frontend, Ours, PortRange, Transport};
 
 /// An address by its last number, in both IP versions: 10.99.0.n and fd99::n.
 const fn both(number: u8) -> [IpAddr; 2] {
@@ -170,4 +172,103 @@ pub fn fragment(packet: Packet, offset: u16) -> Packet {
         payload,
         ..packet
     }
+}
+
+/// A frame in memory.
+pub struct Bytes<'a>(pub &'a [u8]);
+
+impl Frame for Bytes<'_> {
+    fn head<const N: usize>(&self, offset: usize) -> Option<[u8; N]> {
+        self.read(offset)
+    }
+
+    fn read<const N: usize>(&self, offset: usize) -> Option<[u8; N]> {
+        self.0.get(offset..)?.first_chunk().copied()
+    }
+}
+
+/// What is ours, in memory.
+pub struct Node {
+    pub frontends: BTreeSet<Frontend>,
+    pub egress: BTreeMap<IpAddr, PortRange>,
+}
+
+impl Ours for Node {
+    fn has_v4(&self, address: [u8; 4]) -> bool {
+        POD[0] == IpAddr::from(address)
+    }
+
+    fn has_v6(&self, address: [u8; 16]) -> bool {
+        POD[1] == IpAddr::from(address)
+    }
+
+    fn has_frontend(&self, frontend: &Frontend) -> bool {
+        self.frontends.contains(frontend)
+    }
+
+    fn egress_ports(&self, address: &[u8; 16]) -> Option<PortRange> {
+        self.egress
+            .get(&IpAddr::from(*address).to_canonical())
+            .copied()
+    }
+}
+
+/// A node that has its address in common with us, from port 61000 on, and NodePorts 30080.
+pub fn node() -> Node {
+    let mut node = Node {
+        frontends: BTreeSet::new(),
+        egress: BTreeMap::new(),
+    };
+    for version in [0, 1] {
+        for transport in [Transport::Tcp, Transport::Udp, Transport::Sctp] {
+            let frontend = Frontend::new(SHARED[version], 30_080, transport);
+            node.frontends.insert(frontend);
+        }
+        let frontend = Frontend::new(EXTERNAL[version], 443, Transport::Tcp);
+        node.frontends.insert(frontend);
+        let ports = PortRange {
+            first: 61_000,
+            last: 65_535,
+        };
+        node.egress.insert(SHARED[version], ports);
+        let ports = PortRange::ALL;
+        node.egress.insert(WHOLE[version], ports);
+    }
+    node
+}
+
+/// Packets of every kind to every address, to ports and identifiers on both sides of each border.
+pub fn every_kind() -> Vec<Packet> {
+    let mut packets = Vec::new();
+    for version in [0, 1] {
+        for addresses in [POD, SHARED, HOST, WHOLE, EXTERNAL] {
+            let to = addresses[version];
+            for port in [22, 443, 30_080, 60_999, 61_000, 65_535] {
+                let mut plain = vec![tcp(to, port), udp(to, port), sctp(to, port)];
+                plain.extend([echo_request(to, port), echo_reply(to, port)]);
+                for kind in [0, 1, 2, 3, 4, 5, 8, 11, 12, 128, 129, 135] {
+                    let about = |packet: &Packet| error(to, kind, quote(packet.clone()));
+                    packets.extend(plain.iter().map(about));
+                    packets.push(error(to, kind, fragment(quote(udp(to, port)), 0)));
+                    packets.push(error(to, kind, fragment(quote(udp(to, port)), 8)));
+                    packets.push(error(to, kind, quote(udp(HOST[version], port))));
+                }
+                for offset in [0, 8] {
+                    packets.extend(plain.iter().map(|p| fragment(p.clone(), offset)));
+                }
+                if version == 0 {
+                    let options = |packet: Packet| Packet {
+                        options: vec![1; 40],
+                        ..packet
+                    };
+                    packets.push(options(error(to, 3, options(quote(tcp(to, port))))));
+                    packets.extend(plain.iter().cloned().map(options));
+                }
+                packets.extend(plain);
+            }
+            packets.push(Packet::new(to, 47, vec![0xff; 20]));
+            packets.push(Packet::new(to, 0, vec![6; 20]));
+        }
+    }
+    packets
 }
