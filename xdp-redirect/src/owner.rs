@@ -127,9 +127,10 @@ pub fn owner(frame: &impl Frame, ours: &impl Ours) -> Owner {
         _ => return Owner::Host,
     };
     let ports = ours.egress_ports(&address).unwrap_or(PortRange::NONE);
-    if ports.is_all() {
+    if ports.is_all() && !is_neighbour_discovery(frame, version) {
         return Owner::Us;
     }
+    // Neighbour discovery has no end.
     let is_ours = match end(frame, version, &address) {
         Some(End::Port(transport, port)) => {
             ports.has_port(port) || ours.has_frontend(&Frontend::of_key(address, port, transport))
@@ -138,6 +139,17 @@ pub fn owner(frame: &impl Frame, ours: &impl Ours) -> Owner {
         None => false,
     };
     if is_ours { Owner::Us } else { Owner::Host }
+}
+
+/// Whether a packet asks or tells which MAC address an IPv6 address has. [RFC 4861 §4.3, §4.4]
+///
+/// As with ARP the host answers for every address of the node. Most questions are multicast; those
+/// of a neighbour that checks what it knows are not.
+#[inline(always)]
+fn is_neighbour_discovery(frame: &impl Frame, version: Version) -> bool {
+    matches!(version, Version::V6)
+        && frame.head(ETHERNET_LENGTH + 6) == Some([Version::V6.icmp()])
+        && matches!(frame.head(ETHERNET_LENGTH + LENGTH_V6), Some([135 | 136]))
 }
 
 /// The end that a packet to `address` is for; None when it names none.

@@ -107,7 +107,8 @@ pub struct PortRange {
 const _: () = assert!(size_of::<PortRange>() == 4 && align_of::<PortRange>() == 2);
 
 impl PortRange {
-    /// Every port: the address is ours alone, and so is every packet to it.
+    /// Every port: the address is ours alone, and so is every packet to it, except that the host
+    /// answers neighbours.
     pub const ALL: Self = Self {
         first: 0,
         last: u16::MAX,

@@ -116,6 +116,20 @@ fn a_dedicated_egress_address_is_ours_whole() {
 }
 
 #[test]
+fn the_host_answers_neighbours_that_ask_for_a_dedicated_address() {
+    for kind in 130..=140 {
+        let packet = Packet::new(WHOLE[1], 58, vec![kind; 24]);
+        let expected = match kind {
+            135 | 136 => Owner::Host,
+            _ => Owner::Us,
+        };
+        assert_eq!(owner_of(&packet), expected, "{kind}");
+    }
+    let v4 = Packet::new(WHOLE[0], 58, vec![135; 24]);
+    assert_eq!(owner_of(&v4), Owner::Us);
+}
+
+#[test]
 fn an_error_is_whose_packet_it_quotes() {
     for kind in [[3, 1], [4, 2], [11, 3], [12, 4]] {
         for version in [0, 1] {

@@ -127,7 +127,8 @@ impl Redirect {
     }
 
     /// Takes frames for these ports of these egress addresses, and no others, from every uplink.
-    /// Of an address with [`PortRange::ALL`] every frame is taken, whatever it carries.
+    /// Of an address with [`PortRange::ALL`] every frame is taken, whatever it carries, except
+    /// neighbour discovery: as with ARP the host answers for the address.
     ///
     /// Only differences are written, in the order of [`set_frontends`](Self::set_frontends); the
     /// range of an address that stays is replaced in one step.
