@@ -1,6 +1,10 @@
 //! The node's settings: `config.yaml` of the state directory.
 
-use crate::xdp::XdpMode;
+mod nat;
+
+pub use nat::Timeouts;
+
+use crate::xdp::{PortRange, XdpMode};
 use portcullis_policy::{AllowLocalhost, Compat, DocumentError, EnforcementMode};
 use serde::{Deserialize, Deserializer};
 use std::fmt;
@@ -121,6 +125,24 @@ pub struct Config {
     pub flows_max: u32,
     /// Flow records that `portcullis observe` can look back on.
     pub observe_history: u32,
+    /// Whether pods' traffic to outside the cluster, which no egress gateway policy is about,
+    /// leaves with the uplink's address.
+    pub masquerade: bool,
+    /// Blocks outside that see pods' own addresses in spite of `masquerade`, as `podCIDRs` do.
+    #[serde(rename = "masqueradeExcludedCIDRs")]
+    pub masquerade_excluded_cidrs: Vec<AddressBlock>,
+    /// Our ports on addresses that we share with the node; the node must use none of them itself.
+    #[serde(deserialize_with = "nat::shared_ports")]
+    pub nat_ports: PortRange,
+    /// Ports of egress addresses that are ours alone.
+    #[serde(deserialize_with = "nat::own_ports")]
+    pub egress_ports: PortRange,
+    /// Translations that the node remembers.
+    pub nat_sessions_max: u32,
+    /// After how long a translation is forgotten.
+    pub timeouts: Timeouts,
+    /// Blocks whose addresses of the node, on the uplink, serve NodePorts. Empty: all of them.
+    pub node_port_addresses: Vec<AddressBlock>,
 }
 
 impl Default for Config {
@@ -138,6 +160,20 @@ impl Default for Config {
             idle_frames: 32,
             flows_max: 64 * 1024,
             observe_history: 16 * 1024,
+            masquerade: false,
+            masquerade_excluded_cidrs: Vec::new(),
+            // Linux takes its own from 32768-60999, and NodePorts are 30000-32767.
+            nat_ports: PortRange {
+                first: 61_000,
+                last: 65_535,
+            },
+            egress_ports: PortRange {
+                first: 1024,
+                last: 65_535,
+            },
+            nat_sessions_max: 64 * 1024,
+            timeouts: Timeouts::default(),
+            node_port_addresses: Vec::new(),
         }
     }
 }
@@ -206,6 +242,13 @@ impl Config {
             "1 to 1048576",
             history.to_string(),
         );
+        let sessions = config.nat_sessions_max;
+        expect(
+            "natSessionsMax",
+            (1024..=1 << 24).contains(&sessions),
+            "1024 to 16777216",
+            sessions.to_string(),
+        );
         if errors.is_empty() {
             Ok(config)
         } else {
@@ -233,7 +276,27 @@ impl Config {
             "observeHistory",
             self.observe_history != new.observe_history,
         );
+        compare(
+            "natSessionsMax",
+            self.nat_sessions_max != new.nat_sessions_max,
+        );
+        compare("timeouts", self.timeouts != new.timeouts);
         fields
+    }
+
+    /// Takes from `new` all that needs no restart.
+    pub fn take_live(&mut self, new: &Self) {
+        self.policy_enforcement_mode = new.policy_enforcement_mode;
+        self.policy_audit_mode = new.policy_audit_mode;
+        self.allow_localhost = new.allow_localhost;
+        self.compat = new.compat;
+        self.masquerade = new.masquerade;
+        self.masquerade_excluded_cidrs
+            .clone_from(&new.masquerade_excluded_cidrs);
+        self.nat_ports = new.nat_ports;
+        self.egress_ports = new.egress_ports;
+        self.node_port_addresses
+            .clone_from(&new.node_port_addresses);
     }
 }
 
@@ -306,6 +369,7 @@ fn decode<T: serde::de::DeserializeOwned + Default>(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::time::Duration;
 
     #[test]
     fn a_full_config_is_read() {
@@ -345,5 +409,131 @@ mod tests {
         let typo = Config::parse("config.yaml", "policyEnforcmentMode: always").unwrap_err();
         let text = typo[0].to_string();
         assert!(text.contains("policyEnforcementMode"), "{text}");
+    }
+
+    #[test]
+    fn settings_of_translation_are_read() {
+        let text = "masquerade: true\nmasqueradeExcludedCIDRs: [10.0.0.0/8, 'fd00::/8']\n\
+                    natPorts: 62000-62999\negressPorts: '1-65535'\nnatSessionsMax: 2048\n\
+                    timeouts: {tcpOpening: 5, tcpEstablished: 2h, udp: 30s}\n\
+                    nodePortAddresses: [192.0.2.0/24]\n";
+        let expected = Config {
+            masquerade: true,
+            masquerade_excluded_cidrs: vec![
+                "10.0.0.0/8".parse().unwrap(),
+                "fd00::/8".parse().unwrap(),
+            ],
+            nat_ports: PortRange {
+                first: 62_000,
+                last: 62_999,
+            },
+            egress_ports: PortRange {
+                first: 1,
+                last: 65_535,
+            },
+            nat_sessions_max: 2048,
+            timeouts: Timeouts {
+                tcp_opening: Duration::from_secs(5),
+                tcp_established: Duration::from_secs(7200),
+                udp: Duration::from_secs(30),
+                ..Timeouts::default()
+            },
+            node_port_addresses: vec!["192.0.2.0/24".parse().unwrap()],
+            ..Config::default()
+        };
+        assert_eq!(Config::parse("config.yaml", text), Ok(expected));
+        let nothing = Config::parse("config.yaml", "");
+        assert_eq!(nothing, Ok(Config::default()));
+    }
+
+    #[test]
+    fn settings_of_translation_that_are_wrong_name_their_field() {
+        let ports = |least| {
+            format!("expected first-last, two ports from {least} to 65535 such as \"61000-65535\"")
+        };
+        let seconds = "expected 1 to 604800 seconds, such as 60, \"60s\" or \"2h13m20s\"";
+        for (text, error) in [
+            (
+                "natPorts: 22-65535",
+                format!("natPorts: {}, found \"22-65535\"", ports(1024)),
+            ),
+            (
+                "natPorts: 65000-61000",
+                format!("natPorts: {}, found \"65000-61000\"", ports(1024)),
+            ),
+            (
+                "egressPorts: 0-65535",
+                format!("egressPorts: {}, found \"0-65535\"", ports(1)),
+            ),
+            (
+                "egressPorts: 1-65536",
+                format!("egressPorts: {}, found \"1-65536\"", ports(1)),
+            ),
+            (
+                "egressPorts: 1024",
+                format!("egressPorts: {}, found 1024", ports(1)),
+            ),
+            (
+                "timeouts: {udp: 0s}",
+                format!("timeouts.udp: {seconds}, found \"0s\""),
+            ),
+            (
+                "timeouts: {tcpEstablished: 604801}",
+                format!("timeouts.tcpEstablished: {seconds}, found 604801"),
+            ),
+            (
+                "timeouts: {icmp: [1]}",
+                format!("timeouts.icmp: {seconds}, found [1]"),
+            ),
+            (
+                "natSessionsMax: 10",
+                "natSessionsMax: expected 1024 to 16777216, found 10".into(),
+            ),
+            (
+                "nodePortAddresses: [10.0.0.0/8, eth0]",
+                "nodePortAddresses[1]: expected an address block such as 10.0.1.0/24, found \
+                 \"eth0\""
+                    .into(),
+            ),
+        ] {
+            let errors = Config::parse("config.yaml", text).unwrap_err();
+            let texts: Vec<String> = errors.iter().map(ToString::to_string).collect();
+            assert_eq!(texts, [format!("config.yaml, document 1, {error}")]);
+        }
+        let typo = Config::parse("config.yaml", "timeouts: {tcp: 5}").unwrap_err();
+        let text = typo[0].to_string();
+        assert!(text.contains("timeouts.tcp: expected "), "{text}");
+    }
+
+    #[test]
+    fn what_needs_no_restart_is_taken_and_the_rest_is_told() {
+        let text = "uplink: eth1\npodCIDRs: [10.0.1.0/24]\npolicyEnforcementMode: always\n\
+                    policyAuditMode: true\nallowLocalhost: policy\ncompat: cilium\n\
+                    workers: {count: 2}\nxdpMode: native\numemFrames: 4096\nidleFrames: 64\n\
+                    flowsMax: 2048\nobserveHistory: 5\nmasquerade: true\n\
+                    masqueradeExcludedCIDRs: [10.0.0.0/8]\nnatPorts: 62000-62999\n\
+                    egressPorts: 5-6\nnatSessionsMax: 2048\ntimeouts: {udp: 1}\n\
+                    nodePortAddresses: [192.0.2.0/24]\n";
+        let new = Config::parse("config.yaml", text).unwrap();
+        let old = Config::default();
+        let mut taken = old.clone();
+        taken.take_live(&new);
+        let expected = Config {
+            uplink: old.uplink,
+            pod_cidrs: old.pod_cidrs,
+            workers: old.workers,
+            xdp_mode: old.xdp_mode,
+            umem_frames: old.umem_frames,
+            idle_frames: old.idle_frames,
+            flows_max: old.flows_max,
+            observe_history: old.observe_history,
+            nat_sessions_max: old.nat_sessions_max,
+            timeouts: old.timeouts,
+            ..new.clone()
+        };
+        assert_eq!(taken, expected);
+        let told = "uplink podCIDRs workers xdpMode umemFrames idleFrames flowsMax observeHistory \
+                    natSessionsMax timeouts";
+        assert_eq!(taken.restart_needed_for(&new).join(" "), told);
     }
 }

@@ -1,9 +1,15 @@
 //! The contract between the kernel program and the daemon: map names, sizes and value layouts.
 //!
 //! The kernel program (`ebpf/`) asks one question of a frame: is it ours? Pod and host interfaces
-//! are ours whole; on the uplink the destination address decides. What is ours goes to the AF_XDP
-//! socket of the interface's slot, or ends there. Nothing else is decided in the kernel.
+//! are ours whole; on the uplink the destination decides ([`owner`]). What is ours goes to the
+//! AF_XDP socket of the interface's slot, or ends there. Nothing else is decided in the kernel.
 #![no_std]
+
+mod owner;
+mod shared;
+
+pub use owner::{ETHERNET_LENGTH, Frame, Ours, Owner, owner};
+pub use shared::{Frontend, PortRange, Transport, address_key};
 
 /// The program that is attached to every interface.
 pub const PROGRAM: &str = "redirect";
@@ -17,6 +23,10 @@ pub const SOCKETS: &str = "SOCKETS";
 pub const OURS_V4: &str = "OURS_V4";
 /// Map: IPv6 prefixes that are ours on the uplink, longest match, to [`OURS`].
 pub const OURS_V6: &str = "OURS_V6";
+/// Map: [`Frontend`]s that are ours on the uplink, to [`OURS`].
+pub const FRONTENDS: &str = "FRONTENDS";
+/// Map: egress addresses ([`address_key`]) to the [`PortRange`] of each that is ours on the uplink.
+pub const EGRESS: &str = "EGRESS";
 /// Map: frames per [`Counter`], for each CPU (u64).
 pub const COUNTERS: &str = "COUNTERS";
 
@@ -24,8 +34,12 @@ pub const COUNTERS: &str = "COUNTERS";
 pub const SLOTS_MAX: u32 = 4096;
 /// Prefixes of one IP version that one node can own.
 pub const PREFIXES_MAX: u32 = 65_536;
+/// Frontends that one node can have.
+pub const FRONTENDS_MAX: u32 = 16_384;
+/// Egress addresses that one node can have.
+pub const EGRESS_MAX: u32 = 4096;
 
-/// The value of a prefix that is ours.
+/// The value of a prefix or frontend that is ours.
 pub const OURS: u32 = 1;
 /// The value of a prefix that is not, within a shorter one that is.
 pub const NOT_OURS: u32 = 0;
@@ -36,7 +50,8 @@ pub const NOT_OURS: u32 = 0;
 pub enum InterfaceKind {
     /// Every frame is ours: the host end of a pod's veth, or of the pair to this node's own stack.
     Whole = 0,
-    /// IP packets to one of our prefixes are ours, the host's stack keeps the rest.
+    /// IP packets to our prefixes, frontends and egress ports are ours, the host's stack keeps the
+    /// rest.
     Uplink = 1,
 }
 
@@ -99,19 +114,6 @@ impl Counter {
     /// Entries of [`COUNTERS`].
     pub const COUNT: usize = Self::ALL.len();
 }
-
-/// Bytes of an Ethernet header without a tag.
-pub const ETHERNET_LENGTH: usize = 14;
-/// Where the Ethernet header names what follows.
-pub const ETHERTYPE_OFFSET: usize = 12;
-/// IPv4. [IEEE 802 numbers]
-pub const ETHERTYPE_V4: u16 = 0x0800;
-/// IPv6. [IEEE 802 numbers]
-pub const ETHERTYPE_V6: u16 = 0x86dd;
-/// Where the IPv4 header holds its destination. [RFC 791 §3.1]
-pub const DESTINATION_OFFSET_V4: usize = 16;
-/// Where the IPv6 header holds its destination. [RFC 8200 §3]
-pub const DESTINATION_OFFSET_V6: usize = 24;
 
 #[cfg(test)]
 mod tests {

@@ -52,7 +52,15 @@ effect at once, all of it or nothing. `config.yaml` in it holds the settings of 
   compat: portcullis               # portcullis, cilium: whose reading where the two differ
   workers: {count: 1, cores: [0]}  # threads of the packet path, and where they are pinned
   xdpMode: generic                 # generic: 64 KB segments cross whole; native
-  umemFrames: 16384                # chunks of 4 KiB of packet memory")]
+  umemFrames: 16384                # chunks of 4 KiB of packet memory
+  masquerade: false                # true: pods' traffic to outside has the uplink's address
+  masqueradeExcludedCIDRs: []      # blocks outside that see pods' own addresses all the same
+  natPorts: 61000-65535            # our ports and ping identifiers on the node's own addresses
+  egressPorts: 1024-65535          # ports of egress addresses that are ours alone
+  natSessionsMax: 65536            # translations remembered
+  timeouts:                        # forgotten after, without a packet: 60, 60s, 2h13m20s
+    {tcpOpening: 60s, tcpEstablished: 8000s, tcpClosing: 10s, udp: 60s, icmp: 60s, other: 60s}
+  nodePortAddresses: []            # blocks of node addresses that serve NodePorts; empty: all")]
     Run(RunArgs),
     /// Shows endpoints, identities, generations, counters and faults of the daemon.
     Status(StatusArgs),

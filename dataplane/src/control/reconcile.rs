@@ -188,10 +188,7 @@ impl Control {
             Err(errors) => return self.refuse(&errors),
         };
         let restart = self.config.restart_needed_for(&config);
-        self.config.policy_enforcement_mode = config.policy_enforcement_mode;
-        self.config.allow_localhost = config.allow_localhost;
-        self.config.compat = config.compat;
-        self.config.policy_audit_mode = config.policy_audit_mode;
+        self.config.take_live(&config);
         let mut warnings: Vec<String> = documents
             .all()
             .iter()

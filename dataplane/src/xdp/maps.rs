@@ -6,9 +6,13 @@ use aya::Ebpf;
 use aya::maps::lpm_trie::Key;
 use aya::maps::{HashMap, LpmTrie, Map, MapData, MapError, PerCpuArray, XskMap};
 use rustix::io::Errno;
-use std::net::IpAddr;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsFd, AsRawFd};
-use xdp_redirect::{COUNTERS, Counter, INTERFACES, OURS, OURS_V4, OURS_V6, SOCKETS};
+use xdp_redirect::{
+    COUNTERS, Counter, EGRESS, EGRESS_MAX, FRONTENDS, FRONTENDS_MAX, Frontend, INTERFACES, OURS,
+    OURS_V4, OURS_V6, PortRange, SOCKETS, address_key,
+};
 
 /// What the kernel program has done, on all interfaces together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -86,6 +90,83 @@ impl Redirect {
         missing_is_fine(&format!("{network}/{prefix_length}"), removed)
     }
 
+    /// Takes frames for these frontends, and no others, from every uplink.
+    ///
+    /// Only differences are written: first what is new, then what is gone, so that nothing that
+    /// stays is ever missing.
+    ///
+    /// # Errors
+    /// More than the map has room for, which changes nothing; the kernel refuses an entry. The
+    /// next call begins where this one ended.
+    pub fn set_frontends(&mut self, wanted: &BTreeSet<Frontend>) -> Result<(), XdpError> {
+        check_room(FRONTENDS, wanted.len(), FRONTENDS_MAX)?;
+        let mut map: HashMap<_, [u8; 20], u32> = map(&mut self.kernel, FRONTENDS)?;
+        let held = &mut self.frontends;
+        let new: Vec<_> = wanted.difference(held).copied().collect();
+        let gone: Vec<_> = held.difference(wanted).copied().collect();
+        let has_room = held.len() + new.len() <= FRONTENDS_MAX as usize;
+        for step in Step::in_order(has_room) {
+            match step {
+                Step::Add => {
+                    for frontend in &new {
+                        map.insert(frontend.bytes(), OURS, 0)
+                            .map_err(|error| XdpError::caused(place_of(frontend), &error))?;
+                        held.insert(*frontend);
+                    }
+                }
+                Step::Remove => {
+                    for frontend in &gone {
+                        let removed = map.remove(&frontend.bytes());
+                        missing_is_fine(&place_of(frontend), removed)?;
+                        held.remove(frontend);
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes frames for these ports of these egress addresses, and no others, from every uplink.
+    /// Of an address with [`PortRange::ALL`] every frame is taken, whatever it carries, except
+    /// neighbour discovery: as with ARP the host answers for the address.
+    ///
+    /// Only differences are written, in the order of [`set_frontends`](Self::set_frontends); the
+    /// range of an address that stays is replaced in one step.
+    ///
+    /// # Errors
+    /// More than the map has room for, which changes nothing; the kernel refuses an entry. The
+    /// next call begins where this one ended.
+    pub fn set_egress(&mut self, wanted: &BTreeMap<IpAddr, PortRange>) -> Result<(), XdpError> {
+        check_room(EGRESS, wanted.len(), EGRESS_MAX)?;
+        let mut map: HashMap<_, [u8; 16], [u16; 2]> = map(&mut self.kernel, EGRESS)?;
+        let held = &mut self.egress;
+        let place = |address: &IpAddr| format!("{EGRESS}, {address}");
+        let mut new = wanted.clone();
+        new.retain(|address, ports| held.get(address) != Some(ports));
+        let mut gone: Vec<IpAddr> = held.keys().copied().collect();
+        gone.retain(|address| !wanted.contains_key(address));
+        let has_room = gone.len() + wanted.len() <= EGRESS_MAX as usize;
+        for step in Step::in_order(has_room) {
+            match step {
+                Step::Add => {
+                    for (address, ports) in &new {
+                        map.insert(address_key(*address), ports.words(), 0)
+                            .map_err(|error| XdpError::caused(place(address), &error))?;
+                        held.insert(*address, *ports);
+                    }
+                }
+                Step::Remove => {
+                    for address in &gone {
+                        let removed = map.remove(&address_key(*address));
+                        missing_is_fine(&place(address), removed)?;
+                        held.remove(address);
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
     /// What the program has done since it was loaded, summed over the CPUs.
     ///
     /// # Errors
@@ -119,6 +200,40 @@ impl Redirect {
     fn sockets(&mut self) -> Result<XskMap<&mut MapData>, XdpError> {
         map(&mut self.kernel, SOCKETS)
     }
+}
+
+/// The two halves of making a map hold what is wanted.
+#[derive(Debug, Clone, Copy)]
+enum Step {
+    Add,
+    Remove,
+}
+
+impl Step {
+    /// What stays must never be missing, so what is new comes first, unless old and new together
+    /// would not fit.
+    fn in_order(has_room: bool) -> [Self; 2] {
+        if has_room {
+            [Self::Add, Self::Remove]
+        } else {
+            [Self::Remove, Self::Add]
+        }
+    }
+}
+
+fn place_of(frontend: &Frontend) -> String {
+    let address = SocketAddr::from((frontend.address(), frontend.port()));
+    format!("{FRONTENDS}, {address} protocol {}", frontend.protocol())
+}
+
+fn check_room(map: &str, wanted: usize, most: u32) -> Result<(), XdpError> {
+    if wanted > most as usize {
+        return Err(XdpError::new(
+            map,
+            format!("expected at most {most} entries, found {wanted}"),
+        ));
+    }
+    Ok(())
 }
 
 fn map<'a, M>(kernel: &'a mut Ebpf, name: &str) -> Result<M, XdpError>

@@ -3,8 +3,9 @@
 //! # Order, so that nothing ever passes unchecked
 //!
 //! 1. [`Redirect::load`]: the program is in the kernel, attached to nothing, its maps empty.
-//! 2. [`Redirect::add_prefix`] for all that is ours, before an uplink is attached: an uplink leaves
-//!    to the host what it does not know as ours.
+//! 2. [`Redirect::add_prefix`], [`Redirect::set_frontends`] and [`Redirect::set_egress`] for all
+//!    that is ours, before an uplink is attached: an uplink leaves to the host what it does not
+//!    know as ours, and the host would reset connections that it knows nothing of.
 //! 3. [`Redirect::attach`] for each interface: notes it in the program's map first, then attaches.
 //!    From then on its frames are dropped, for want of a socket.
 //! 4. [`Redirect::set_socket`]: frames come to us.
@@ -25,4 +26,6 @@ pub use maps::RedirectCounters;
 pub use mode::XdpMode;
 pub use pin::{Pin, ensure_bpffs};
 pub use redirect::{Attachment, Redirect};
-pub use xdp_redirect::{InterfaceKind, SLOTS_MAX};
+pub use xdp_redirect::{
+    EGRESS_MAX, FRONTENDS_MAX, Frontend, InterfaceKind, PortRange, SLOTS_MAX, Transport,
+};

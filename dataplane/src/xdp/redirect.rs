@@ -10,12 +10,15 @@ use aya::programs::{ProgramError, Xdp};
 use aya::{Ebpf, EbpfLoader};
 use rustix::io::Errno;
 use rustix::net::netdevice::index_to_name;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io;
+use std::net::IpAddr;
 use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
-use xdp_redirect::{INTERFACES, InterfaceKind, InterfaceSlot, PROGRAM, SLOTS_MAX};
+use xdp_redirect::{
+    Frontend, INTERFACES, InterfaceKind, InterfaceSlot, PROGRAM, PortRange, SLOTS_MAX,
+};
 
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/redirect"));
 
@@ -37,10 +40,16 @@ pub struct Redirect {
     directory: PathBuf,
     /// By interface index. The file keeps a link attached, this only while we run.
     attached: BTreeMap<u32, FdLink>,
+    /// What the maps of the same names hold; nobody else writes them.
+    pub(super) frontends: BTreeSet<Frontend>,
+    pub(super) egress: BTreeMap<IpAddr, PortRange>,
 }
 
 impl Redirect {
     /// Loads the program; attachments are kept in `directory`, in a BPF file system.
+    ///
+    /// Its maps are new and empty: those of an earlier daemon, whatever their layout, live as long
+    /// as its program is attached somewhere.
     ///
     /// Attachments to interfaces that are gone are forgotten.
     ///
@@ -63,6 +72,8 @@ impl Redirect {
             kernel,
             directory: directory.to_owned(),
             attached: BTreeMap::new(),
+            frontends: BTreeSet::new(),
+            egress: BTreeMap::new(),
         })
     }
 

@@ -1,8 +1,11 @@
 //! Rings and kernel program on real interfaces: pods in namespaces, a worker between them.
 //! Needs root; nothing outlives a test.
 
+#[path = "../../../xdp-redirect/tests/frames/mod.rs"]
+mod frames;
 mod lab;
 mod memory;
+mod uplink;
 mod wire;
 
 use lab::{Lab, is_root};

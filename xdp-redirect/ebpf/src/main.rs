@@ -2,19 +2,21 @@
 //!
 //! Fails closed: what is ours and finds no socket is dropped, so that pods are cut off, not
 //! opened, while the daemon is away. Only an uplink leaves frames to the host's stack, and only
-//! those that are not for our prefixes.
+//! those that [`owner`] says are the host's.
 #![no_std]
 #![no_main]
 
 use aya_ebpf::{
     bindings::xdp_action::{XDP_DROP, XDP_PASS},
     btf_maps::{HashMap, LpmTrie, PerCpuArray, XskMap, lpm_trie::Key},
+    helpers::bpf_xdp_load_bytes,
     macros::{btf_map, xdp},
     programs::XdpContext,
 };
+use core::mem::MaybeUninit;
 use xdp_redirect::{
-    Counter, DESTINATION_OFFSET_V4, DESTINATION_OFFSET_V6, ETHERNET_LENGTH, ETHERTYPE_OFFSET,
-    ETHERTYPE_V4, ETHERTYPE_V6, InterfaceKind, InterfaceSlot, NOT_OURS, PREFIXES_MAX, SLOTS_MAX,
+    Counter, EGRESS_MAX, FRONTENDS_MAX, Frame, Frontend, InterfaceKind, InterfaceSlot, NOT_OURS,
+    Ours, Owner, PREFIXES_MAX, PortRange, SLOTS_MAX, owner,
 };
 
 #[btf_map]
@@ -30,14 +32,13 @@ static OURS_V4: LpmTrie<[u8; 4], u32, { PREFIXES_MAX as usize }> = LpmTrie::new(
 static OURS_V6: LpmTrie<[u8; 16], u32, { PREFIXES_MAX as usize }> = LpmTrie::new();
 
 #[btf_map]
-static COUNTERS: PerCpuArray<u64, { Counter::COUNT }> = PerCpuArray::new();
+static FRONTENDS: HashMap<Frontend, u32, { FRONTENDS_MAX as usize }> = HashMap::new();
 
-/// Whose a frame on the uplink is.
-enum Owner {
-    Us,
-    Host,
-    Unreadable,
-}
+#[btf_map]
+static EGRESS: HashMap<[u8; 16], PortRange, { EGRESS_MAX as usize }> = HashMap::new();
+
+#[btf_map]
+static COUNTERS: PerCpuArray<u64, { Counter::COUNT }> = PerCpuArray::new();
 
 /// `frags`: frames of several buffers come too, as pods' segments of 64 KB are.
 #[xdp(frags)]
@@ -49,7 +50,7 @@ pub fn redirect(ctx: XdpContext) -> u32 {
         return end(Counter::InterfaceUnknown, XDP_DROP);
     };
     if kind == InterfaceKind::Uplink as u32 {
-        match owner(&ctx) {
+        match owner(&Buffers(&ctx), &Maps) {
             Owner::Us => {}
             Owner::Host => return end(Counter::Passed, XDP_PASS),
             Owner::Unreadable => return end(Counter::Unreadable, XDP_DROP),
@@ -62,39 +63,73 @@ pub fn redirect(ctx: XdpContext) -> u32 {
     }
 }
 
-/// Judges by the destination address alone; ARP, neighbour discovery to the host's own addresses,
-/// multicast and tagged frames stay the host's.
-#[inline(always)]
-fn owner(ctx: &XdpContext) -> Owner {
-    let Some(ethertype) = read::<2>(ctx, ETHERTYPE_OFFSET) else {
-        return Owner::Unreadable;
-    };
-    let value = match u16::from_be_bytes(ethertype) {
-        ETHERTYPE_V4 => match read::<4>(ctx, ETHERNET_LENGTH + DESTINATION_OFFSET_V4) {
-            Some(address) => OURS_V4.get(&Key::new(32, address)),
-            None => return Owner::Unreadable,
-        },
-        ETHERTYPE_V6 => match read::<16>(ctx, ETHERNET_LENGTH + DESTINATION_OFFSET_V6) {
-            Some(address) => OURS_V6.get(&Key::new(128, address)),
-            None => return Owner::Unreadable,
-        },
-        _ => None,
-    };
-    match value.copied() {
-        None | Some(NOT_OURS) => Owner::Host,
-        Some(_) => Owner::Us,
+/// The buffers of a frame; what it begins with lies in the first.
+struct Buffers<'a>(&'a XdpContext);
+
+impl Frame for Buffers<'_> {
+    #[inline(always)]
+    fn head<const N: usize>(&self, offset: usize) -> Option<[u8; N]> {
+        let start = self.0.data();
+        if start + offset + N > self.0.data_end() {
+            return None;
+        }
+        // SAFETY: the bytes lie before data_end, as just checked; an array of bytes needs no
+        // alignment.
+        Some(unsafe { *((start + offset) as *const [u8; N]) })
+    }
+
+    // The helper checks the bounds, which the verifier would have to prove of a direct read: with
+    // an offset out of the frame that hangs on how the compiler orders the additions.
+    #[inline(always)]
+    fn read<const N: usize>(&self, offset: usize) -> Option<[u8; N]> {
+        let mut bytes = MaybeUninit::<[u8; N]>::uninit();
+        // SAFETY: the kernel handed the context, and writes N bytes or none.
+        let result = unsafe {
+            bpf_xdp_load_bytes(
+                self.0.ctx,
+                offset as u32,
+                bytes.as_mut_ptr().cast(),
+                N as u32,
+            )
+        };
+        if result != 0 {
+            return None;
+        }
+        // SAFETY: all bytes were just written.
+        Some(unsafe { bytes.assume_init() })
     }
 }
 
-/// Reads `N` bytes at `offset` of the first buffer, or None past its end.
-#[inline(always)]
-fn read<const N: usize>(ctx: &XdpContext, offset: usize) -> Option<[u8; N]> {
-    let start = ctx.data();
-    if start + offset + N > ctx.data_end() {
-        return None;
+/// What the daemon wrote into the maps.
+struct Maps;
+
+impl Ours for Maps {
+    #[inline(always)]
+    fn has_v4(&self, address: [u8; 4]) -> bool {
+        is_ours(OURS_V4.get(&Key::new(32, address)))
     }
-    // SAFETY: the bytes lie before data_end, as just checked; an array of bytes needs no alignment.
-    Some(unsafe { *((start + offset) as *const [u8; N]) })
+
+    #[inline(always)]
+    fn has_v6(&self, address: [u8; 16]) -> bool {
+        is_ours(OURS_V6.get(&Key::new(128, address)))
+    }
+
+    #[inline(always)]
+    fn has_frontend(&self, frontend: &Frontend) -> bool {
+        // SAFETY: the program never changes the map, and reads the value at once.
+        is_ours(unsafe { FRONTENDS.get(frontend) })
+    }
+
+    #[inline(always)]
+    fn egress_ports(&self, address: &[u8; 16]) -> Option<PortRange> {
+        // SAFETY: the program never changes the map, and copies the value out at once.
+        unsafe { EGRESS.get(address) }.copied()
+    }
+}
+
+#[inline(always)]
+fn is_ours(value: Option<&u32>) -> bool {
+    !matches!(value, None | Some(&NOT_OURS))
 }
 
 /// Counts a frame and gives its verdict.
