@@ -40,6 +40,7 @@ pub struct Build {
     pub options_number: u8,
     pub tcp_options: Vec<u8>,
     pub sequence: u32,
+    pub acknowledgement: u32,
     pub is_partial: bool,
     pub padding: usize,
 }
@@ -59,6 +60,7 @@ pub fn v4(from: EndpointIndex, to: EndpointIndex) -> Build {
         options_number: 0,
         tcp_options: Vec::new(),
         sequence: 1000,
+        acknowledgement: 1,
         is_partial: false,
         padding: 0,
     }
@@ -121,6 +123,11 @@ impl Build {
     }
 
     /// As pods send: the checksum is left to the network card.
+    pub fn acknowledgement(mut self, acknowledgement: u32) -> Self {
+        self.acknowledgement = acknowledgement;
+        self
+    }
+
     pub fn partial(mut self) -> Self {
         self.is_partial = true;
         self
@@ -136,7 +143,7 @@ impl Build {
         segment.extend_from_slice(&ports.0.to_be_bytes());
         segment.extend_from_slice(&ports.1.to_be_bytes());
         segment.extend_from_slice(&self.sequence.to_be_bytes());
-        segment.extend_from_slice(&[0, 0, 0, 1]);
+        segment.extend_from_slice(&self.acknowledgement.to_be_bytes());
         segment.push((((20 + self.tcp_options.len()) / 4) << 4) as u8);
         segment.extend_from_slice(&[flags, 0xff, 0xff, 0, 0, 0, 0]);
         segment.extend_from_slice(&self.tcp_options);

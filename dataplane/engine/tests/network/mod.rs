@@ -326,6 +326,26 @@ impl Node {
         })
     }
 
+    /// The resets that are owed, as they leave: where, and the frame.
+    pub fn resets(&mut self) -> Vec<(EndpointIndex, Vec<u8>)> {
+        let mut sent = Vec::new();
+        while let Some(reset) = self.engine.take_reset() {
+            let mut bytes = vec![0; HEAD_MAX];
+            let length = reset.write(&mut bytes);
+            bytes.truncate(length);
+            let (engine, now, records) = (&mut self.engine, self.now, &mut self.records);
+            let end = with_frame(&mut bytes, |frame| {
+                let outcome = engine.ingress(reset.handover(), frame, now, records);
+                end_of(outcome, frame)
+            });
+            match end {
+                End::Sent { to, frame } => sent.push((to, frame)),
+                other => panic!("a reset of ours ended as {other:?}"),
+            }
+        }
+        sent
+    }
+
     /// The reason a frame ends for, told by a reset or not; panics when it does not.
     pub fn reason(&mut self, from: EndpointIndex, bytes: Vec<u8>) -> Drop {
         match self.send(from, bytes) {
