@@ -1,15 +1,17 @@
 //! The egress half: from the interface a frame came in at to the endpoint it is to go out at.
 
 use crate::flow::{CachedWay, Side};
+use crate::fragment::Datagram;
 use crate::icmp_error::{self, Error, Link};
 use crate::neighbour_discovery::{self, NeighbourDiscovery};
 use crate::packet::{self, Packet, Parsed, Transport};
 use crate::walk::{Admission, Walk};
+use crate::walk_fragment::Origin;
 use crate::{
     Drop, Endpoint, EndpointIndex, EndpointKind, FrameBytes, Handover, MacAddress, Outcome,
 };
 use crate::{address, arp, rewrite, segment};
-use portcullis_policy::Identity;
+use portcullis_policy::{Identity, Protocol};
 use std::net::IpAddr;
 
 impl Walk<'_> {
@@ -119,7 +121,12 @@ impl Walk<'_> {
         if packet.hops_left <= 1 {
             return self.answer_error(from, endpoint, packet, frame, Error::TimeExceeded);
         }
-        let admission = self.admit_at_source(endpoint, packet, frame)?;
+        let origin = self.origin_of(endpoint, packet);
+        if matches!(origin, Origin::Missing) {
+            return self.hold(from, endpoint, packet);
+        }
+        let datagram = origin.datagram();
+        let admission = self.admit_at_source(endpoint, packet, frame, datagram)?;
         let way = self.way_of(from, endpoint, packet, admission.as_ref())?;
         self.record.to = Some(way.to_id);
         let out = self.snapshot.endpoint(way.to).ok_or(Drop::EndpointGone)?;
@@ -130,10 +137,12 @@ impl Walk<'_> {
             let error = Error::PacketTooBig(out.mtu);
             return self.answer_error(from, endpoint, packet, frame, error);
         }
+        self.note_fragment(endpoint, packet, &origin)?;
         let flow = match &admission {
             Some(admission) => self.enter(admission, Side::Local, packet)?,
             None => None,
         };
+        self.remember_first(endpoint, packet);
         let mut payload_max = 0;
         if let Some(flow) = flow.and_then(|ticket| self.flows.flow_mut(ticket)) {
             if !matches!(admission, Some(Admission::Related)) {
@@ -153,6 +162,7 @@ impl Walk<'_> {
             payload_max,
             flow,
             is_opening: matches!(admission, Some(Admission::New { .. })),
+            datagram,
         }))
     }
 
@@ -162,13 +172,14 @@ impl Walk<'_> {
         endpoint: &Endpoint,
         packet: &Packet,
         frame: &FrameBytes<'_>,
+        datagram: Option<Datagram>,
     ) -> Result<Option<Admission>, Drop> {
         let snapshot = self.snapshot;
         let tables = snapshot.tables.as_deref().ok_or(Drop::NoTables)?;
         let destination = || snapshot.identity_of(tables, packet.destination);
         if endpoint.kind == EndpointKind::Pod {
             return self
-                .admit(endpoint, Side::Local, frame, packet, destination)
+                .admit_piece(endpoint, Side::Local, frame, packet, datagram, destination)
                 .map(Some);
         }
         match destination() {
@@ -290,8 +301,11 @@ fn steer(endpoint: &Endpoint, packet: &Packet) -> Result<(), Drop> {
         return Err(Drop::DestinationInvalid);
     }
     match packet.transport {
-        Transport::LaterFragment(_) => Err(Drop::FragmentUnsupported),
         Transport::Other(_) => Err(Drop::ProtocolUnknown),
+        // In IPv6 only the first fragment tells. [RFC 8200 §4.5]
+        Transport::LaterFragment(Protocol::Other(_)) if packet.source.is_ipv4() => {
+            Err(Drop::ProtocolUnknown)
+        }
         // [RFC 792: redirect]
         Transport::Icmp(message) if message.kind == 5 => Err(Drop::IcmpRedirect),
         _ => Ok(()),
