@@ -41,6 +41,8 @@ struct Count {
     answered: usize,
     dropped: usize,
     lost: usize,
+    /// Later fragments among those that were sent.
+    later: usize,
 }
 
 struct Simulation {
@@ -139,6 +141,7 @@ impl Simulation {
             answered,
             dropped,
             lost,
+            later: _,
         } = self.count;
         assert_eq!(came, sent + answered + dropped + lost, "{:?}", self.count);
         self.now = Now(self.now.0 + 8001 * SECOND);
@@ -277,6 +280,7 @@ impl Simulation {
         }
         match &end {
             End::Sent { to, frame } => {
+                self.count.later += usize::from(first.is_some());
                 self.check_ingress(&handover, *to, frame.clone(), first);
             }
             End::Cut { to, frames } => {
@@ -491,12 +495,14 @@ fn nothing_is_delivered_that_the_plain_reading_denies() {
         sum.came += simulation.count.came;
         sum.sent += simulation.count.sent;
         sum.dropped += simulation.count.dropped;
+        sum.later += simulation.count.later;
         drop(running);
     }
     // A simulation that delivers next to nothing proves next to nothing.
     if is_whole {
         assert!(sum.sent * 10 > sum.came, "{sum:?}");
         assert!(sum.dropped * 10 > sum.came, "{sum:?}");
+        assert!(sum.later > 0, "{sum:?}");
     }
 }
 

@@ -43,8 +43,8 @@ fn noted(pieces: &[Fragment]) -> Vec<Result<(), Drop>> {
     enter(&mut table, key(1, 1), 0);
     let (ticket, datagram) = table.find(&key(1, 1), Now(0)).unwrap();
     assert_eq!(datagram, DATAGRAM);
-    let mut note = |piece: &Fragment| table.note(ticket, piece);
-    pieces.iter().map(|piece| note(piece)).collect()
+    let note = |piece| table.note(ticket, piece);
+    pieces.iter().map(note).collect()
 }
 
 const OVERLAP: Result<(), Drop> = Err(Drop::FragmentOverlap);
