@@ -120,32 +120,23 @@ fn datagrams_keep_their_boundaries_even_when_sent_in_one_call() {
 }
 
 #[test]
-fn a_fragmented_datagram_is_dropped_and_counted_as_documented() {
+fn a_datagram_in_fragments_arrives_whole_and_so_does_its_answer() {
     let Some((lab, api, web)) = two_pods() else {
         return;
     };
     api.echo_by_udp(7);
     for host in ["10.0.1.10:7", "[fd00:10:1::10]:7"] {
         let to: SocketAddr = host.parse().expect("an address");
-        let before = lab.status().dropped("fragment_unsupported");
-        assert!(
-            web.gets_no_answer(to, &[7; 3000]),
-            "3000 bytes do not fit into 1500: {host}"
-        );
-        eventually("the fragment is counted", || {
-            lab.status().dropped("fragment_unsupported") > before
-        });
-        assert_eq!(
-            web.ask_by_udp(to, &[7; 1400]),
-            Some(vec![7; 1400]),
-            "what fits, passes: {host}"
-        );
+        for length in [1400, 3000, 9000] {
+            let bytes: Vec<u8> = (0..length).map(|n: u32| n.to_le_bytes()[0]).collect();
+            let answer = web.ask_by_udp(to, &bytes);
+            assert_eq!(answer, Some(bytes), "{length} bytes: {host}");
+        }
     }
-    let seen = lab.observe("--drop-reason fragment_unsupported --pod frontend/web");
-    assert!(
-        seen.contains("10.0.1.10") || seen.contains("backend/api"),
-        "{seen}"
-    );
+    for reason in ["unknown", "overlap", "tiny", "scattered", "hold_full"] {
+        let dropped = lab.status().dropped(&format!("fragment_{reason}"));
+        assert_eq!(dropped, 0, "{reason}");
+    }
 }
 
 #[test]

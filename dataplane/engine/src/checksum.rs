@@ -111,7 +111,7 @@ pub fn finish_checksum(frame: &mut FrameBytes<'_>) {
 
 /// `finish_checksum` for a frame that has been parsed.
 pub(crate) fn finish(frame: &mut FrameBytes<'_>, packet: &Packet) {
-    if packet.is_first_fragment {
+    if packet.fragment.is_some() {
         return;
     }
     let start = usize::from(packet.transport_offset);

@@ -65,7 +65,11 @@ drops! {
     NeighbourDiscoveryUnanswered, "neighbour_discovery_unanswered", "A neighbour or router discovery message that asks nothing of the gateway.";
     Multicast, "multicast", "Multicast and broadcast are not forwarded.";
     DestinationInvalid, "destination_invalid", "A destination that no packet on the wire may have (loopback, unspecified, link-local IPv6, reserved).";
-    FragmentUnsupported, "fragment_unsupported", "A fragment after the first, whose ports are not known.";
+    FragmentUnknown, "fragment_unknown", "A fragment whose datagram is not known: its first fragment did not come, or did not pass.";
+    FragmentOverlap, "fragment_overlap", "A fragment that repeats or overlaps what came of its datagram, or contradicts where that ends.";
+    FragmentTiny, "fragment_tiny", "A first fragment that ends inside of the headers, or a later one that begins there.";
+    FragmentScattered, "fragment_scattered", "A fragment that leaves more gaps in its datagram than are kept in mind.";
+    FragmentHoldFull, "fragment_hold_full", "A fragment ahead of its datagram's first, and no room to let it wait.";
     Dhcp, "dhcp", "Addresses are assigned by the node: DHCP is not answered.";
     TtlExceeded, "ttl_exceeded", "The time to live ran out here.";
     PacketTooBig, "packet_too_big", "Larger than the way out allows, and not to be cut up.";

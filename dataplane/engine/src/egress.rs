@@ -1,15 +1,17 @@
 //! The egress half: from the interface a frame came in at to the endpoint it is to go out at.
 
 use crate::flow::{CachedWay, Side};
+use crate::fragment::Datagram;
 use crate::icmp_error::{self, Error, Link};
 use crate::neighbour_discovery::{self, NeighbourDiscovery};
 use crate::packet::{self, Packet, Parsed, Transport};
 use crate::walk::{Admission, Walk};
+use crate::walk_fragment::Origin;
 use crate::{
     Drop, Endpoint, EndpointIndex, EndpointKind, FrameBytes, Handover, MacAddress, Outcome,
 };
 use crate::{address, arp, rewrite, segment};
-use portcullis_policy::Identity;
+use portcullis_policy::{Identity, Protocol};
 use std::net::IpAddr;
 
 impl Walk<'_> {
@@ -119,7 +121,12 @@ impl Walk<'_> {
         if packet.hops_left <= 1 {
             return self.answer_error(from, endpoint, packet, frame, Error::TimeExceeded);
         }
-        let admission = match self.admit_at_source(endpoint, packet, frame) {
+        let origin = self.origin_of(endpoint, packet);
+        if matches!(origin, Origin::Missing) {
+            return self.hold(from, endpoint, packet);
+        }
+        let datagram = origin.datagram();
+        let admission = match self.admit_at_source(endpoint, packet, frame, datagram) {
             Err(Drop::FlowUnknown) => return self.answer_reset(from, endpoint, packet, frame),
             admission => admission?,
         };
@@ -133,10 +140,12 @@ impl Walk<'_> {
             let error = Error::PacketTooBig(out.mtu);
             return self.answer_error(from, endpoint, packet, frame, error);
         }
+        self.note_fragment(endpoint, packet, &origin)?;
         let flow = match &admission {
             Some(admission) => self.enter(admission, Side::Local, packet)?,
             None => None,
         };
+        self.remember_first(endpoint, packet);
         let (mut payload_max, mut is_reply) = (0, false);
         if let Some(flow) = flow.and_then(|ticket| self.flows.flow_mut(ticket)) {
             is_reply = flow.initiator() == Side::Remote;
@@ -159,6 +168,7 @@ impl Walk<'_> {
             is_opening: matches!(admission, Some(Admission::New { .. })),
             is_reply,
             is_own: false,
+            datagram,
         }))
     }
 
@@ -168,13 +178,14 @@ impl Walk<'_> {
         endpoint: &Endpoint,
         packet: &Packet,
         frame: &FrameBytes<'_>,
+        datagram: Option<Datagram>,
     ) -> Result<Option<Admission>, Drop> {
         let snapshot = self.snapshot;
         let tables = snapshot.tables.as_deref().ok_or(Drop::NoTables)?;
         let destination = || snapshot.identity_of(tables, packet.destination);
         if endpoint.kind == EndpointKind::Pod {
             return self
-                .admit(endpoint, Side::Local, frame, packet, destination)
+                .admit_piece(endpoint, Side::Local, frame, packet, datagram, destination)
                 .map(Some);
         }
         match destination() {
@@ -302,8 +313,11 @@ fn steer(endpoint: &Endpoint, packet: &Packet) -> Result<(), Drop> {
         return Err(Drop::DestinationInvalid);
     }
     match packet.transport {
-        Transport::LaterFragment(_) => Err(Drop::FragmentUnsupported),
         Transport::Other(_) => Err(Drop::ProtocolUnknown),
+        // In IPv6 only the first fragment tells. [RFC 8200 §4.5]
+        Transport::LaterFragment(Protocol::Other(_)) if packet.source.is_ipv4() => {
+            Err(Drop::ProtocolUnknown)
+        }
         // [RFC 792: redirect]
         Transport::Icmp(message) if message.kind == 5 => Err(Drop::IcmpRedirect),
         _ => Ok(()),

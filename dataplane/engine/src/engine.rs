@@ -1,12 +1,14 @@
 //! The engine of one worker: a snapshot, a flow table, and the two halves of every packet's walk.
 
 use crate::flow_table::FlowTable;
+use crate::fragment_table::FragmentTable;
+use crate::hold::Holds;
 use crate::notice::Notices;
 use crate::reset::{Reset, Resets};
 use crate::walk::Walk;
 use crate::{
     Drop, EndpointIndex, FlowTableGauges, FlowTimeouts, FlowView, FrameBytes, Handover, MacAddress,
-    Now, Outcome, Record, RecordKind, RuleHits, Snapshot,
+    Now, Outcome, Record, RecordKind, Released, RuleHits, Snapshot,
 };
 use portcullis_policy::{Generation, Identity};
 use std::net::IpAddr;
@@ -34,6 +36,8 @@ pub struct EngineSettings {
     pub midstream_learn: Duration,
     /// ICMP errors that this worker sends in a second. [RFC 4443 §2.4 (f) wants a limit]
     pub icmp_errors_per_second: u32,
+    /// Datagrams whose fragments are under way; at least one.
+    pub datagrams_max: u32,
 }
 
 impl Default for EngineSettings {
@@ -47,6 +51,7 @@ impl Default for EngineSettings {
             started: Now(0),
             midstream_learn: Duration::from_secs(30),
             icmp_errors_per_second: 1000,
+            datagrams_max: 4096,
         }
     }
 }
@@ -58,6 +63,8 @@ pub struct Engine {
     snapshot: Option<Arc<Snapshot>>,
     hits: Option<Arc<RuleHits>>,
     flows: FlowTable,
+    fragments: FragmentTable,
+    holds: Holds,
     notices: Notices,
     resets: Resets,
     records_lost: u64,
@@ -73,6 +80,8 @@ impl Engine {
             snapshot: None,
             hits: None,
             flows: FlowTable::new(&settings, hash_key),
+            fragments: FragmentTable::new(settings.datagrams_max, hash_key),
+            holds: Holds::new(),
             notices: Notices::new(settings.icmp_errors_per_second, settings.started),
             resets: Resets::new(),
             records_lost: 0,
@@ -121,6 +130,36 @@ impl Engine {
         self.run(frame, now, records, |walk, frame| walk.egress(from, frame))
     }
 
+    /// A frame whose wait is over: its datagram's first fragment has passed, or did not come in
+    /// time. To be asked after each `egress`, `expire` and `release_held`, until there is none.
+    pub fn take_released(&mut self) -> Option<Released> {
+        self.holds.take()
+    }
+
+    /// Runs the egress half of a frame that ended in `Outcome::Hold`. It does not wait again.
+    pub fn resume(
+        &mut self,
+        released: Released,
+        frame: &mut FrameBytes<'_>,
+        now: Now,
+        records: &mut Vec<Record>,
+    ) -> Outcome {
+        self.run(frame, now, records, |walk, frame| {
+            walk.has_waited = true;
+            // An index is used again: nobody's frame is judged as another's.
+            let endpoint = walk.snapshot.endpoint(released.from);
+            match endpoint.filter(|endpoint| endpoint.id == released.from_id) {
+                Some(_) => walk.egress(released.from, frame),
+                None => Err(Drop::EndpointGone),
+            }
+        })
+    }
+
+    /// Ends the wait of all frames that came in at an endpoint: it is about to go.
+    pub fn release_held(&mut self, from: EndpointIndex) {
+        self.holds.release_from(from);
+    }
+
     /// Runs the ingress half of a frame whose egress half ended in `Outcome::HandOver`.
     ///
     /// When `handover.must_be_withdrawn(&outcome)`, the source's worker has to call `withdraw`.
@@ -156,9 +195,11 @@ impl Engine {
         }
     }
 
-    /// Removes flows past their time; a bounded piece of the table in each call.
+    /// Removes flows past their time, a bounded piece of the table in each call; ends the wait of
+    /// frames that have waited long enough.
     pub fn expire(&mut self, now: Now) {
         self.flows.expire(now);
+        self.holds.expire(now);
     }
 
     /// Entries in the flow table.
@@ -226,9 +267,12 @@ impl Engine {
             settings: &self.settings,
             hits: self.hits.as_deref(),
             flows: &mut self.flows,
+            fragments: &mut self.fragments,
+            holds: &mut self.holds,
             notices: &mut self.notices,
             resets: &mut self.resets,
             now,
+            has_waited: false,
             record: Record {
                 generation: snapshot.generation,
                 ..record

@@ -2,6 +2,7 @@
 
 use crate::EndpointId;
 use crate::flow::Side;
+use crate::fragment::Datagram;
 use crate::packet::{Packet, TcpFlags, Transport};
 use crate::quoted::{Quoted, QuotedTransport};
 use portcullis_policy::Protocol;
@@ -86,6 +87,23 @@ impl FlowKey {
             tuple.message,
             (packet.source, packet.destination),
             tuple.ports,
+        )
+    }
+
+    /// The key at an endpoint of a fragment of this datagram that `sender` sent.
+    pub fn of_datagram(
+        endpoint: EndpointId,
+        sender: Side,
+        packet: &Packet,
+        datagram: &Datagram,
+    ) -> Self {
+        Self::between(
+            endpoint,
+            sender,
+            datagram.protocol,
+            datagram.message,
+            (packet.source, packet.destination),
+            datagram.ports,
         )
     }
 

@@ -34,10 +34,11 @@ pub(crate) struct Link {
     pub gateways: (Ipv4Addr, Ipv6Addr),
 }
 
-/// Whether an error may be sent about this packet: never about an error, nor to or about more
-/// than one host. [RFC 1812 §4.3.2.7; RFC 4443 §2.4 (e)]
+/// Whether an error may be sent about this packet: never about an error, nor about a fragment
+/// after the first, nor to or about more than one host. [RFC 1812 §4.3.2.7; RFC 4443 §2.4 (e)]
 pub(crate) fn is_permitted(packet: &Packet) -> bool {
     !packet.is_icmp_error()
+        && !packet.is_later_fragment()
         && !address::is_multicast(packet.source)
         && !address::is_martian(packet.source)
         && !address::is_multicast(packet.destination)

@@ -24,6 +24,7 @@ impl Walk<'_> {
             return Err(Drop::EthertypeUnknown);
         };
         self.describe(&packet);
+        self.describe_datagram(handover.datagram);
         let snapshot = self.snapshot;
         let endpoint = snapshot
             .endpoint(handover.to)
@@ -44,7 +45,8 @@ impl Walk<'_> {
         self.record.source_identity = source;
         let admission = match endpoint.kind {
             EndpointKind::Pod => {
-                Some(self.admit(endpoint, Side::Remote, frame, &packet, || source)?)
+                let (sender, datagram) = (Side::Remote, handover.datagram);
+                Some(self.admit_piece(endpoint, sender, frame, &packet, datagram, || source)?)
             }
             EndpointKind::Host | EndpointKind::Uplink => None,
         };

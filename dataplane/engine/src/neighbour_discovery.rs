@@ -72,7 +72,7 @@ impl NeighbourDiscovery {
             body.len() as u32,
         );
         sum.add(body);
-        let is_fragment = packet.is_first_fragment || packet.has_fragment_header;
+        let is_fragment = packet.fragment.is_some() || packet.has_fragment_header;
         if packet.hops_left != 255 || message.code != 0 || is_fragment || sum.folded() != 0xffff {
             return Err(invalid);
         }

@@ -1,6 +1,6 @@
 //! What becomes of a frame: each half of the walk ends in one outcome.
 
-use crate::{Drop, EndpointId, EndpointIndex, FlowTicket, MacAddress};
+use crate::{Datagram, Drop, EndpointId, EndpointIndex, FlowTicket, HoldSlot, MacAddress};
 use portcullis_policy::{Generation, Identity, Verdict};
 
 /// Nanoseconds of a clock that never runs backwards. Enters at the top of a batch.
@@ -37,10 +37,13 @@ pub struct Handover {
     pub is_reply: bool,
     /// Whether the packet is ours, made here about a flow: nobody's policy is asked.
     pub is_own: bool,
+    /// What the first fragment said, for one of the others.
+    pub datagram: Option<Datagram>,
 }
 
-// It travels between workers beside a 16-byte descriptor: together little more than a cache line.
-const _: () = assert!(size_of::<Handover>() <= 64);
+// It travels between workers beside a 16-byte descriptor, in less than two cache lines: what the
+// first fragment said is in it, so that the destination's worker needs no memory of fragments.
+const _: () = assert!(size_of::<Handover>() <= 96);
 
 impl Handover {
     /// Whether `Engine::withdraw` must be called on the source's worker after this outcome of the
@@ -80,6 +83,9 @@ pub enum Outcome {
         /// Why the packet itself ended, for an ICMP error.
         reason: Option<Drop>,
     },
+    /// Keep the frame, until `Engine::take_released` names its slot. Only the egress half lets
+    /// frames wait.
+    Hold(HoldSlot),
     /// The frame ends here.
     Drop(Drop),
 }

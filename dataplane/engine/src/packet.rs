@@ -1,17 +1,16 @@
 //! A checked view of a frame: every length and offset in it has been compared with the bytes.
 
-use crate::{Drop, FrameBytes, MacAddress, tcp_header};
+use crate::extension_headers::walk_extensions;
+use crate::{Drop, Fragment, FrameBytes, MacAddress, tcp_header};
 use etherparse::{
-    EtherType, Ethernet2HeaderSlice, IpNumber, Ipv4HeaderSlice, Ipv6FragmentHeaderSlice,
-    Ipv6HeaderSlice, Ipv6RawExtHeaderSlice, UdpHeaderSlice, err,
+    EtherType, Ethernet2HeaderSlice, IpNumber, Ipv4HeaderSlice, Ipv6HeaderSlice, UdpHeaderSlice,
+    err,
 };
 use portcullis_policy::Protocol;
 use std::net::{IpAddr, Ipv4Addr};
 
 /// Bytes of an Ethernet header without tags. [IEEE 802.3]
 pub const ETHERNET_LENGTH: usize = 14;
-/// Extension headers that are walked before a packet is given up.
-const EXTENSION_HEADERS_MAX: usize = 8;
 /// Bytes of the common header. [RFC 9260 §3.1]
 const SCTP_HEADER_LENGTH: usize = 12;
 /// Bytes that every ICMP message has. [RFC 792; RFC 4443 §2.1 with the four bytes that follow]
@@ -114,8 +113,8 @@ pub struct Packet {
     pub ip_length: u32,
     /// Where the transport header begins.
     pub transport_offset: u16,
-    /// Whether this is the first of several fragments.
-    pub is_first_fragment: bool,
+    /// Its place in a datagram that was cut up. None when it is all there is.
+    pub fragment: Option<Fragment>,
     /// Whether an IPv6 fragment header stands before the transport header.
     pub has_fragment_header: bool,
     /// What lies above IP.
@@ -151,7 +150,13 @@ impl Packet {
         (ETHERNET_LENGTH as u32 + self.ip_length).saturating_sub(headers)
     }
 
-    /// The protocol as policy knows it.
+    /// Whether this is a fragment after the first: the ports are elsewhere.
+    #[must_use]
+    pub fn is_later_fragment(&self) -> bool {
+        self.fragment.is_some_and(|fragment| fragment.offset != 0)
+    }
+
+    /// The protocol as policy knows it; what a later fragment says of it is only a claim.
     #[must_use]
     pub fn protocol(&self) -> Protocol {
         match self.transport {
@@ -194,7 +199,7 @@ impl Packet {
 /// Reads a frame.
 ///
 /// # Errors
-/// `Truncated`, `Malformed`, `SourceRouted`, `VlanTagged` or `EthertypeUnknown`.
+/// `Truncated`, `Malformed`, `FragmentTiny`, `SourceRouted`, `VlanTagged` or `EthertypeUnknown`.
 pub fn parse(frame: &FrameBytes<'_>) -> Result<Parsed, Drop> {
     let head = frame.bytes();
     let ethernet = Ethernet2HeaderSlice::from_slice(head).map_err(|_| Drop::Truncated)?;
@@ -276,18 +281,21 @@ fn parse_ipv4(network: &[u8], outer: &Outer) -> Result<Packet, Drop> {
         return Err(Drop::Malformed);
     }
     check_ipv4_options(header.options())?;
-    let is_later = header.fragments_offset().value() != 0;
-    let transport = if is_later {
-        Transport::LaterFragment(Protocol::from_number(header.protocol().0))
+    let length = total - header_length;
+    let offset = header.fragments_offset().value() * 8;
+    let fragment = if offset != 0 || header.more_fragments() {
+        let identification = u32::from(header.identification());
+        let is_last = !header.more_fragments();
+        Some(Fragment::check(identification, offset, length, is_last)?)
     } else {
-        let above = &network[header_length..total.min(network.len())];
-        let rest = Rest {
-            bytes: above,
-            length: total - header_length,
-            is_fragment: header.more_fragments(),
-        };
-        parse_transport(header.protocol(), IpNumber::ICMP, &rest)?
+        None
     };
+    let rest = Rest {
+        bytes: &network[header_length..total.min(network.len())],
+        length,
+        fragment,
+    };
+    let transport = parse_above(header.protocol(), IpNumber::ICMP, &rest)?;
     Ok(Packet {
         source_mac: outer.source_mac,
         destination_mac: outer.destination_mac,
@@ -296,7 +304,7 @@ fn parse_ipv4(network: &[u8], outer: &Outer) -> Result<Packet, Drop> {
         hops_left: header.ttl(),
         ip_length,
         transport_offset: (ETHERNET_LENGTH + header_length) as u16,
-        is_first_fragment: !is_later && header.more_fragments(),
+        fragment,
         has_fragment_header: false,
         transport,
     })
@@ -331,16 +339,25 @@ fn parse_ipv6(network: &[u8], outer: &Outer) -> Result<Packet, Drop> {
     let ip_length = outer.check(total)?;
     let bytes = &network[..total.min(network.len())];
     let chain = walk_extensions(header.next_header(), header.header_len(), bytes)?;
-    let transport = if chain.is_later_fragment {
-        Transport::LaterFragment(Protocol::from_number(chain.protocol.0))
-    } else {
-        let rest = Rest {
-            bytes: &bytes[chain.offset..],
-            length: total - chain.offset,
-            is_fragment: chain.is_first_fragment,
-        };
-        parse_transport(chain.protocol, IpNumber::IPV6_ICMP, &rest)?
+    let fragment = match chain.fragment {
+        Some(piece) => {
+            let length = total - piece.start;
+            let is_last = piece.is_last;
+            Some(Fragment::check(
+                piece.identification,
+                piece.offset,
+                length,
+                is_last,
+            )?)
+        }
+        None => None,
     };
+    let rest = Rest {
+        bytes: &bytes[chain.offset..],
+        length: total - chain.offset,
+        fragment,
+    };
+    let transport = parse_above(chain.protocol, IpNumber::IPV6_ICMP, &rest)?;
     Ok(Packet {
         source_mac: outer.source_mac,
         destination_mac: outer.destination_mac,
@@ -349,75 +366,40 @@ fn parse_ipv6(network: &[u8], outer: &Outer) -> Result<Packet, Drop> {
         hops_left: header.hop_limit(),
         ip_length,
         transport_offset: (ETHERNET_LENGTH + chain.offset) as u16,
-        is_first_fragment: chain.is_first_fragment,
+        fragment,
         has_fragment_header: chain.has_fragment_header,
         transport,
     })
-}
-
-/// Where the extension headers of an IPv6 packet lead.
-pub(crate) struct Chain {
-    pub protocol: IpNumber,
-    /// From the start of the IPv6 header; never beyond the bytes that were walked.
-    pub offset: usize,
-    is_first_fragment: bool,
-    pub is_later_fragment: bool,
-    has_fragment_header: bool,
-}
-
-/// Walks the extension headers of a packet. [RFC 8200 §4]
-pub(crate) fn walk_extensions(first: IpNumber, start: usize, packet: &[u8]) -> Result<Chain, Drop> {
-    let mut chain = Chain {
-        protocol: first,
-        offset: start,
-        is_first_fragment: false,
-        is_later_fragment: false,
-        has_fragment_header: false,
-    };
-    for position in 0..=EXTENSION_HEADERS_MAX {
-        let bytes = packet.get(chain.offset..).ok_or(Drop::Truncated)?;
-        match chain.protocol {
-            // Only directly behind the IPv6 header. [RFC 8200 §4.1]
-            IpNumber::IPV6_HEADER_HOP_BY_HOP if position > 0 => return Err(Drop::Malformed),
-            IpNumber::IPV6_HEADER_HOP_BY_HOP
-            | IpNumber::IPV6_DESTINATION_OPTIONS
-            | IpNumber::IPV6_ROUTE_HEADER => {
-                let header =
-                    Ipv6RawExtHeaderSlice::from_slice(bytes).map_err(|_| Drop::Truncated)?;
-                // Segments left: the packet would go on to an address that was not judged.
-                let is_route = chain.protocol == IpNumber::IPV6_ROUTE_HEADER;
-                if is_route && header.slice()[3] != 0 {
-                    return Err(Drop::SourceRouted);
-                }
-                chain.offset += header.slice().len();
-                chain.protocol = header.next_header();
-            }
-            IpNumber::IPV6_FRAGMENTATION_HEADER => {
-                if chain.has_fragment_header {
-                    return Err(Drop::Malformed);
-                }
-                let header =
-                    Ipv6FragmentHeaderSlice::from_slice(bytes).map_err(|_| Drop::Truncated)?;
-                chain.has_fragment_header = true;
-                chain.offset += header.slice().len();
-                chain.protocol = header.next_header();
-                chain.is_later_fragment = header.fragment_offset().value() != 0;
-                chain.is_first_fragment = !chain.is_later_fragment && header.more_fragments();
-                if chain.is_later_fragment {
-                    return Ok(chain);
-                }
-            }
-            _ => return Ok(chain),
-        }
-    }
-    Err(Drop::Malformed)
 }
 
 /// What follows the IP header: the bytes that can be read here, and how many there are in all.
 struct Rest<'a> {
     bytes: &'a [u8],
     length: usize,
-    is_fragment: bool,
+    fragment: Option<Fragment>,
+}
+
+/// Reads what lies above IP, as far as it is in this piece of the datagram.
+fn parse_above(
+    protocol: IpNumber,
+    icmp_of_family: IpNumber,
+    rest: &Rest<'_>,
+) -> Result<Transport, Drop> {
+    let Some(fragment) = rest.fragment else {
+        return parse_transport(protocol, icmp_of_family, rest);
+    };
+    let named = Protocol::from_number(protocol.0);
+    if fragment.is_tiny(named) {
+        return Err(Drop::FragmentTiny);
+    }
+    if fragment.offset != 0 {
+        return Ok(Transport::LaterFragment(named));
+    }
+    parse_transport(protocol, icmp_of_family, rest).map_err(|reason| match reason {
+        // The rest of the header comes later, past the eyes of policy. [RFC 1858 §3; RFC 7112 §5]
+        Drop::Truncated => Drop::FragmentTiny,
+        reason => reason,
+    })
 }
 
 fn parse_transport(
@@ -431,7 +413,7 @@ fn parse_transport(
             let header = UdpHeaderSlice::from_slice(rest.bytes).map_err(|_| Drop::Truncated)?;
             let length = usize::from(header.length());
             // A first fragment states the length of the whole datagram.
-            if length < 8 || (length > rest.length && !rest.is_fragment) {
+            if length < 8 || (length > rest.length && rest.fragment.is_none()) {
                 return Err(Drop::Malformed);
             }
             Ok(Transport::Udp {

@@ -1,7 +1,8 @@
 //! The packet that an ICMP error is about, as far as the error quotes it.
 
 use crate::FrameBytes;
-use crate::packet::{ICMP_HEADER_LENGTH, IcmpMessage, Packet, icmp_message, walk_extensions, word};
+use crate::extension_headers::walk_extensions;
+use crate::packet::{ICMP_HEADER_LENGTH, IcmpMessage, Packet, icmp_message, word};
 use etherparse::{IpNumber, Ipv4HeaderSlice, Ipv6HeaderSlice};
 use portcullis_policy::Protocol;
 use std::net::IpAddr;
@@ -49,7 +50,7 @@ pub(crate) fn quoted(frame: &FrameBytes<'_>, error: &Packet) -> Option<Quoted> {
         IpAddr::V6(_) => {
             let header = Ipv6HeaderSlice::from_slice(bytes).ok()?;
             let chain = walk_extensions(header.next_header(), header.header_len(), bytes).ok()?;
-            if chain.is_later_fragment {
+            if chain.fragment.is_some_and(|piece| piece.offset != 0) {
                 return None;
             }
             (

@@ -55,6 +55,7 @@ impl Walk<'_> {
             is_opening: false,
             is_reply: false,
             is_own: true,
+            datagram: None,
         }
     }
 

@@ -41,7 +41,7 @@ pub(crate) fn is_divisible(packet: &Packet) -> bool {
         Transport::Tcp { flags, .. } => {
             !flags.has(TcpFlags::SYN)
                 && !flags.has(TcpFlags::RST)
-                && !packet.is_first_fragment
+                && packet.fragment.is_none()
                 && !packet.has_fragment_header
         }
         _ => false,

@@ -5,6 +5,8 @@ use crate::engine::EngineSettings;
 use crate::flow::{Flow, Side};
 use crate::flow_key::{FlowKey, Role, tuple_of};
 use crate::flow_table::{FlowTable, FlowTicket};
+use crate::fragment_table::FragmentTable;
+use crate::hold::Holds;
 use crate::notice::Notices;
 use crate::packet::{Packet, TcpFlags};
 use crate::quoted::quoted;
@@ -21,9 +23,13 @@ pub(crate) struct Walk<'a> {
     pub settings: &'a EngineSettings,
     pub hits: Option<&'a RuleHits>,
     pub flows: &'a mut FlowTable,
+    pub fragments: &'a mut FragmentTable,
+    pub holds: &'a mut Holds,
     pub notices: &'a mut Notices,
     pub resets: &'a mut Resets,
     pub now: Now,
+    /// Whether the frame has waited for the first fragment of its datagram: it does so once.
+    pub has_waited: bool,
     /// What will be told, as far as it is known by now.
     pub record: Record,
     /// Whether the record is to be told at the end.
@@ -207,7 +213,7 @@ impl Walk<'_> {
 
     /// Asks again, in the initiator's direction, when the entry is of another generation. Judged
     /// alone, a reply looks like an intruder.
-    fn judge_again(
+    pub fn judge_again(
         &mut self,
         subject: &Endpoint,
         sender: Side,

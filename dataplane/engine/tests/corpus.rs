@@ -44,6 +44,10 @@ fn seeds() -> Vec<(&'static str, Vec<Step>)> {
     let extended = six
         .clone()
         .options(0, &[60, 0, 1, 4, 0, 0, 0, 0, 17, 0, 1, 4, 0, 0, 0, 0]);
+    let piece = |offset: u8, is_more: bool| {
+        let header = [17, 0, 0, offset | u8::from(is_more), 0, 0, 0, 1];
+        six.clone().options(44, &header)
+    };
     let to_world = |payload: usize| v4(CLIENT, UPLINK).tcp((40_000, 80), ACK, &vec![7; payload]);
     vec![
         (
@@ -87,8 +91,26 @@ fn seeds() -> Vec<(&'static str, Vec<Step>)> {
                     HOST,
                     v4(HOST, SERVER).options(0, &[1, 7, 3, 0]).udp((1, 2), b"x"),
                 ),
-                step(CLIENT, there.clone().fragment(0x2000).udp((1, 53), b"x")),
-                step(CLIENT, there.clone().fragment(0x2001).udp((1, 53), b"x")),
+                step(
+                    CLIENT,
+                    there.clone().fragment(0x2000).udp((1, 53), b"12345678"),
+                ),
+                step(CLIENT, there.clone().fragment(0x2002).network(17, &[7; 8])),
+                step(CLIENT, there.clone().fragment(0x0003).network(17, &[7; 3])),
+            ],
+        ),
+        (
+            "fragments-that-wait-and-overlap",
+            vec![
+                step(CLIENT, piece(16, true).network(17, &[7; 8])),
+                step(CLIENT, piece(24, false).network(17, &[7; 3])),
+                step(CLIENT, piece(0, true).udp((1, 53), b"12345678")),
+                step(CLIENT, piece(8, true).network(17, &[7; 16])),
+                step(CLIENT, there.clone().fragment(0x0009).network(17, b"alone")),
+                Step {
+                    seconds: 1,
+                    ..step(CLIENT, piece(0, true).network(6, &[0; 16]))
+                },
             ],
         ),
         (

@@ -4,7 +4,9 @@ mod network;
 
 use network::build::{ACK, FIN, RST, SYN, v4, v6};
 use network::*;
-use portcullis_engine::{Drop, Engine, EngineSettings, MacAddress, Outcome};
+use portcullis_engine::{
+    Drop, Engine, EngineSettings, Fragment, MacAddress, Outcome, Parsed, parse,
+};
 use std::net::IpAddr;
 
 fn reason(frame: Vec<u8>) -> Drop {
@@ -173,28 +175,6 @@ fn other_protocols_and_the_icmp_of_the_other_family_are_unknown() {
 }
 
 #[test]
-fn the_first_fragment_passes_by_its_ports_and_later_ones_do_not() {
-    // Its UDP header states the length of the whole datagram.
-    let mut first = v4(CLIENT, SERVER).fragment(0x2000).udp((1, 2), &[7; 64]);
-    first[14 + 20 + 4..14 + 20 + 6].copy_from_slice(&3000_u16.to_be_bytes());
-    Node::new(&[]).delivered(CLIENT, SERVER, first);
-    let later = v4(CLIENT, SERVER).fragment(0x2001).network(17, &[7; 64]);
-    let last = v4(CLIENT, SERVER).fragment(0x0001).network(17, &[7; 3]);
-    let six = v6(CLIENT, SERVER)
-        .options(44, &[17, 0, 0, 9, 0, 0, 0, 1])
-        .network(17, &[7; 64]);
-    for frame in [later, last, six] {
-        assert_eq!(reason(frame), Drop::FragmentUnsupported);
-    }
-}
-
-#[test]
-fn a_first_fragment_too_small_for_its_header_is_truncated() {
-    let frame = v4(CLIENT, SERVER).fragment(0x2000).network(6, &[0; 16]);
-    assert_eq!(reason(frame), Drop::Truncated);
-}
-
-#[test]
 fn multicast_broadcast_and_dhcp_are_not_forwarded() {
     let to = |destination| v4(CLIENT, SERVER).destination(address(destination));
     assert_eq!(
@@ -341,4 +321,91 @@ fn a_head_without_room_for_an_answer_drops_it() {
     };
     let outcome = engine.egress(CLIENT, &mut frame, LATER, &mut Vec::new());
     assert_eq!(outcome, Outcome::Drop(Drop::TtlExceeded));
+}
+
+#[test]
+fn what_a_fragment_says_of_itself_is_read_in_both_families() {
+    let read = |mut frame: Vec<u8>| match with_frame(&mut frame, |frame| parse(frame)) {
+        Ok(Parsed::Ip(packet)) => packet.fragment,
+        other => panic!("{other:?}"),
+    };
+    let fragment = |identification, offset, length, is_last| {
+        Some(Fragment {
+            identification,
+            offset,
+            length,
+            is_last,
+        })
+    };
+    let four = |bits: u16| v4(CLIENT, SERVER).fragment(bits);
+    let six = |bits: u16| {
+        let [high, low] = bits.to_be_bytes();
+        let header = [17, 0, high, low, 1, 2, 3, 4];
+        v6(CLIENT, SERVER).options(44, &header)
+    };
+    assert_eq!(read(udp()), None);
+    assert_eq!(read(six(0).udp((1, 2), b"atomic")), None);
+    let first = four(0x2000).udp((1, 2), &[7; 56]);
+    assert_eq!(read(first), fragment(0x1234, 0, 64, false));
+    let last = four(0x1fff).network(17, &[7; 3]);
+    assert_eq!(read(last), fragment(0x1234, 65_528, 3, true));
+    let first = six(1).udp((1, 2), &[7; 56]);
+    assert_eq!(read(first), fragment(0x0102_0304, 0, 64, false));
+    let middle = six(16 | 1).network(17, &[7; 8]);
+    assert_eq!(read(middle), fragment(0x0102_0304, 16, 8, false));
+    // What stands before the fragment header is of the packet, what stands behind of the datagram.
+    let options = [
+        44, 0, 1, 4, 0, 0, 0, 0, 60, 0, 0, 1, 0, 0, 0, 5, 17, 0, 1, 4, 0, 0, 0, 0,
+    ];
+    let first = v6(CLIENT, SERVER)
+        .options(60, &options)
+        .udp((1, 2), &[7; 8]);
+    assert_eq!(read(first), fragment(5, 0, 24, false));
+}
+
+#[test]
+fn a_fragment_that_leaves_a_gap_or_is_empty_or_reaches_too_far_is_malformed() {
+    let frames = |bits: u16, body: &[u8]| {
+        let [high, low] = ((bits & 0x1fff) << 3 | bits >> 13).to_be_bytes();
+        let header = [17, 0, high, low, 0, 0, 0, 1];
+        [
+            v4(CLIENT, SERVER).fragment(bits).network(17, body),
+            v6(CLIENT, SERVER).options(44, &header).network(17, body),
+        ]
+    };
+    let broken = [
+        frames(0x2000, &[0, 1, 0, 2, 0, 9, 0, 0, 7]),
+        frames(0x2002, &[7; 9]),
+        frames(0x2002, &[]),
+        frames(0x0002, &[]),
+        frames(0x1fff, &[7; 8]),
+        frames(0x3fff, &[7; 8]),
+    ];
+    for frame in broken.into_iter().flatten() {
+        assert_eq!(reason(frame), Drop::Malformed);
+    }
+}
+
+#[test]
+fn a_first_fragment_without_its_whole_header_is_tiny_and_so_is_one_that_begins_in_it() {
+    let first = v4(CLIENT, SERVER).fragment(0x2000);
+    let six = |next: u8| v6(CLIENT, SERVER).options(44, &[next, 0, 0, 1, 0, 0, 0, 1]);
+    // The TCP header says 40 bytes.
+    let mut long = vec![0; 24];
+    long[12] = 0xa0;
+    let later = |bits: u16| v4(CLIENT, SERVER).fragment(bits).network(6, &[7; 64]);
+    let frames = [
+        first.network(6, &[0; 16]),
+        first.network(6, &long),
+        first.network(132, &[0; 8]),
+        six(6).network(6, &[0; 16]),
+        // A chain of headers that goes on in the next fragment.
+        six(60).network(17, &[17, 1, 1, 12, 0, 0, 0, 0]),
+        later(0x2001),
+        later(0x0001),
+        later(0x2002),
+    ];
+    for frame in frames {
+        assert_eq!(reason(frame), Drop::FragmentTiny);
+    }
 }

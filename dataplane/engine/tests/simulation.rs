@@ -14,10 +14,10 @@ use network::build::has_valid_checksums;
 use network::{CLIENT, End, SERVER, STRANGER, end_of, with_frame};
 use oracle::{Oracle, Side};
 use portcullis_engine::{
-    Drop, EndpointIndex, EndpointKind, Engine, EngineSettings, Handover, Now, Outcome, Packet,
-    Parsed, Record, RecordKind, Snapshot, parse,
+    Drop, EndpointIndex, EndpointKind, Engine, EngineSettings, Handover, HoldSlot, Now, Outcome,
+    Packet, Parsed, Record, RecordKind, Released, Snapshot, parse,
 };
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use world::{Chance, ENDPOINTS, Population, WORKERS, frame_by, snapshot_by};
 
@@ -29,6 +29,8 @@ const SECOND: u64 = 1_000_000_000;
 struct Flight {
     handover: Handover,
     frame: Vec<u8>,
+    /// The packet that judges it, when it is a later fragment.
+    first: Option<Packet>,
 }
 
 /// How all frames of a run ended.
@@ -39,6 +41,8 @@ struct Count {
     answered: usize,
     dropped: usize,
     lost: usize,
+    /// Later fragments among those that were sent.
+    later: usize,
 }
 
 struct Simulation {
@@ -56,6 +60,8 @@ struct Worker {
     engine: Engine,
     snapshot: Arc<Snapshot>,
     records: Vec<Record>,
+    /// Frames that wait.
+    held: HashMap<HoldSlot, (EndpointIndex, Vec<u8>)>,
 }
 
 impl Worker {
@@ -80,6 +86,7 @@ impl Simulation {
         let snapshot = Arc::new(snapshot);
         let settings = EngineSettings {
             flows_max: if chance.one_in(4) { 24 } else { 4096 },
+            datagrams_max: if chance.one_in(4) { 8 } else { 4096 },
             ..EngineSettings::default()
         };
         let workers = (0..WORKERS)
@@ -90,6 +97,7 @@ impl Simulation {
                     engine,
                     snapshot: Arc::clone(&snapshot),
                     records: Vec::with_capacity(8),
+                    held: HashMap::new(),
                 }
             })
             .collect();
@@ -116,6 +124,13 @@ impl Simulation {
                 _ => self.wait(),
             }
         }
+        // Nothing waits for ever, neither frames nor answers.
+        self.now = Now(self.now.0 + 2 * SECOND);
+        for number in 0..WORKERS {
+            self.workers[number].engine.expire(self.now);
+            self.release(number);
+            assert!(self.workers[number].held.is_empty());
+        }
         while !self.flights.is_empty() || !self.withdrawals.is_empty() {
             self.land();
             self.withdraw();
@@ -126,6 +141,7 @@ impl Simulation {
             answered,
             dropped,
             lost,
+            later: _,
         } = self.count;
         assert_eq!(came, sent + answered + dropped + lost, "{:?}", self.count);
         self.now = Now(self.now.0 + 8001 * SECOND);
@@ -150,8 +166,18 @@ impl Simulation {
     fn wait(&mut self) {
         let seconds = self.chance.pick(&[0, 1, 5, 11, 30, 61, 200, 8001]);
         self.now = Now(self.now.0 + seconds * SECOND + 1);
-        let worker = &mut self.workers[self.chance.below(WORKERS)];
-        worker.engine.expire(self.now);
+        let number = self.chance.below(WORKERS);
+        self.workers[number].engine.expire(self.now);
+        self.release(number);
+    }
+
+    /// Frames go on whose wait is over.
+    fn release(&mut self, number: usize) {
+        while let Some(released) = self.workers[number].engine.take_released() {
+            let held = self.workers[number].held.remove(&released.slot);
+            let (from, bytes) = held.expect("no frame in the slot");
+            self.walk(from, bytes, Some(released));
+        }
     }
 
     fn withdraw(&mut self) {
@@ -169,12 +195,22 @@ impl Simulation {
     fn receive(&mut self) {
         let from = self.chance.pick(&ENDPOINTS);
         let worker = &mut self.workers[owner(from)];
-        let mut bytes = frame_by(&mut self.chance, &worker.snapshot, from);
+        let bytes = frame_by(&mut self.chance, &worker.snapshot, from);
         self.count.came += 1;
+        self.walk(from, bytes, None);
+        self.release(owner(from));
+    }
+
+    /// The egress half, and the other where it is on the same worker.
+    fn walk(&mut self, from: EndpointIndex, mut bytes: Vec<u8>, released: Option<Released>) {
+        let worker = &mut self.workers[owner(from)];
         let (engine, records, now) = (&mut worker.engine, &mut worker.records, self.now);
         let before = bytes.clone();
         let (outcome, end) = with_frame(&mut bytes, |frame| {
-            let outcome = engine.egress(from, frame, now, records);
+            let outcome = match released {
+                Some(released) => engine.resume(released, frame, now, records),
+                None => engine.egress(from, frame, now, records),
+            };
             let end = match outcome {
                 Outcome::HandOver(_) => None,
                 other => Some(end_of(other, frame)),
@@ -182,12 +218,18 @@ impl Simulation {
             (outcome, end)
         });
         let told = worker.told();
+        if let Some(End::Held(slot)) = end {
+            assert_eq!(told, vec![]);
+            let before = worker.held.insert(slot, (from, bytes));
+            assert!(before.is_none(), "two frames in one slot");
+            return;
+        }
         let Outcome::HandOver(handover) = outcome else {
             self.check_complete(from, &before, &end);
             return self.finish(&end.unwrap(), &told);
         };
         assert_eq!(told, vec![]);
-        self.check_egress(from, &handover, &mut bytes);
+        let first = self.check_egress(from, &handover, &mut bytes);
         if self.chance.one_in(30) {
             self.count.lost += 1;
             return;
@@ -195,6 +237,7 @@ impl Simulation {
         let flight = Flight {
             handover,
             frame: bytes,
+            first,
         };
         if owner(handover.to) == owner(from) {
             self.deliver(flight);
@@ -213,6 +256,7 @@ impl Simulation {
         let Flight {
             handover,
             frame: mut bytes,
+            first,
         } = flight;
         let worker = &mut self.workers[owner(handover.to)];
         let (engine, records, now) = (&mut worker.engine, &mut worker.records, self.now);
@@ -235,11 +279,15 @@ impl Simulation {
             }
         }
         match &end {
-            End::Sent { to, frame } => self.check_ingress(&handover, *to, frame.clone()),
+            End::Sent { to, frame } => {
+                self.count.later += usize::from(first.is_some());
+                self.check_ingress(&handover, *to, frame.clone(), first);
+            }
             End::Cut { to, frames } => {
-                self.check_ingress(&handover, *to, frames[0].clone());
+                self.check_ingress(&handover, *to, frames[0].clone(), first);
             }
             End::Answered { .. } => panic!("the ingress half answers nothing"),
+            End::Held(_) => panic!("the ingress half lets nothing wait"),
             End::Dropped(_) => {}
         }
         self.finish(&end, &told);
@@ -256,6 +304,7 @@ impl Simulation {
                 self.count.answered += 1;
                 assert_eq!(told.len(), usize::from(reason.is_some()));
             }
+            End::Held(_) => unreachable!("it has not ended"),
             End::Dropped(reason) => {
                 self.count.dropped += 1;
                 let [record] = told else {
@@ -268,9 +317,17 @@ impl Simulation {
         }
     }
 
-    /// What left the egress half must be allowed at its source by the plain reading.
-    fn check_egress(&mut self, from: EndpointIndex, handover: &Handover, bytes: &mut Vec<u8>) {
+    /// What left the egress half must be allowed at its source by the plain reading. Returns what
+    /// judges a later fragment.
+    fn check_egress(
+        &mut self,
+        from: EndpointIndex,
+        handover: &Handover,
+        bytes: &mut Vec<u8>,
+    ) -> Option<Packet> {
         let packet = packet_of(bytes);
+        let first = self.oracle.first_of(handover.from_id, &packet);
+        let judged = first.unwrap_or(packet);
         let snapshot = Arc::clone(&self.workers[owner(from)].snapshot);
         let endpoint = snapshot.endpoint(from).unwrap();
         assert_eq!(handover.from_id, endpoint.id);
@@ -281,7 +338,7 @@ impl Simulation {
                     "spoofed: {packet:?}"
                 );
                 assert_eq!(handover.source, endpoint.identity);
-                self.check_pod(from, Side::Pod, &packet, bytes, handover.flow);
+                self.check_pod(from, Side::Pod, &judged, bytes, handover.flow);
             }
             EndpointKind::Host | EndpointKind::Uplink => {
                 let owner = snapshot.owner_of(packet.source).map(|(index, _)| index);
@@ -293,10 +350,17 @@ impl Simulation {
                 );
             }
         }
+        first
     }
 
     /// What is sent must be allowed at its destination, and rewritten as it should be.
-    fn check_ingress(&mut self, handover: &Handover, to: EndpointIndex, mut frame: Vec<u8>) {
+    fn check_ingress(
+        &mut self,
+        handover: &Handover,
+        to: EndpointIndex,
+        mut frame: Vec<u8>,
+        first: Option<Packet>,
+    ) {
         assert_eq!(to, handover.to);
         let packet = packet_of(&mut frame);
         let snapshot = Arc::clone(&self.workers[owner(to)].snapshot);
@@ -315,7 +379,8 @@ impl Simulation {
             assert!(endpoint.addresses.contains(&packet.destination));
         }
         if endpoint.kind == EndpointKind::Pod {
-            self.check_pod(to, Side::Peer, &packet, &mut frame, None);
+            let judged = first.unwrap_or(packet);
+            self.check_pod(to, Side::Peer, &judged, &mut frame, None);
         }
     }
 
@@ -352,7 +417,10 @@ impl Simulation {
         else {
             return;
         };
-        if packet.is_icmp_error() || oracle::read(&packet).0 != oracle::Sort::Opener {
+        if packet.is_later_fragment()
+            || packet.is_icmp_error()
+            || oracle::read(&packet).0 != oracle::Sort::Opener
+        {
             return;
         }
         let snapshot = &self.workers[owner(from)].snapshot;
@@ -427,12 +495,14 @@ fn nothing_is_delivered_that_the_plain_reading_denies() {
         sum.came += simulation.count.came;
         sum.sent += simulation.count.sent;
         sum.dropped += simulation.count.dropped;
+        sum.later += simulation.count.later;
         drop(running);
     }
     // A simulation that delivers next to nothing proves next to nothing.
     if is_whole {
         assert!(sum.sent * 10 > sum.came, "{sum:?}");
         assert!(sum.dropped * 10 > sum.came, "{sum:?}");
+        assert!(sum.later > 0, "{sum:?}");
     }
 }
 

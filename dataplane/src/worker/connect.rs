@@ -5,7 +5,7 @@ use super::handle::{Bell, Passed, WorkerHandle};
 use super::turn::Worker;
 use crate::rings::{FreeFrames, Waiter};
 use crossbeam::queue::ArrayQueue;
-use portcullis_engine::{Engine, Now};
+use portcullis_engine::{Engine, HOLDS_MAX, Now};
 use std::sync::Arc;
 
 /// Interfaces that one wait can find ready.
@@ -80,6 +80,7 @@ pub fn connect(parts: Vec<WorkerParts>) -> Result<Vec<(Worker, WorkerHandle)>, S
                 waiter,
                 ready: Vec::with_capacity(READY_MAX),
                 batch: Vec::with_capacity(BATCH),
+                held: [const { None }; HOLDS_MAX],
                 records: Vec::with_capacity(RECORDS_MAX),
                 inbox: (0..count).map(|from| queues[from][index].clone()).collect(),
                 outbox: queues[index].clone(),

@@ -4,7 +4,7 @@ use super::handle::{Bell, Command, Observed, Passed, Reply};
 use crate::counters::WorkerCounters;
 use crate::rings::{Frame, FreeFrames, Socket, Umem, Waiter};
 use crossbeam::queue::ArrayQueue;
-use portcullis_engine::{EndpointIndex, EndpointKind, Engine, Now, Record};
+use portcullis_engine::{EndpointIndex, EndpointKind, Engine, HOLDS_MAX, Now, Record};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -31,6 +31,8 @@ pub struct Worker {
     pub(super) waiter: Waiter,
     pub(super) ready: Vec<u32>,
     pub(super) batch: Vec<Frame>,
+    /// Fragments ahead of the first of their datagram, at the slots that the engine names.
+    pub(super) held: [Option<Frame>; HOLDS_MAX],
     pub(super) records: Vec<Record>,
     pub(super) inbox: Vec<Arc<ArrayQueue<Passed>>>,
     pub(super) outbox: Vec<Arc<ArrayQueue<Passed>>>,
@@ -58,7 +60,7 @@ impl Worker {
         let mut idle_turns = 0;
         loop {
             let moment = now();
-            let commands = self.take_commands();
+            let commands = self.take_commands(moment);
             let passed = self.take_passed(moment);
             let received = self.take_ready(moment);
             self.tend(moment);
@@ -94,7 +96,7 @@ impl Worker {
         self.is_asleep.store(false, Ordering::SeqCst);
     }
 
-    fn take_commands(&mut self) -> usize {
+    fn take_commands(&mut self, moment: Now) -> usize {
         let mut taken = 0;
         while let Some(command) = self.commands.pop() {
             taken += 1;
@@ -108,6 +110,8 @@ impl Worker {
                 }
                 Command::Add { index, socket } => self.add(index, socket),
                 Command::Remove { index } => {
+                    self.engine.release_held(index);
+                    self.resume_held(moment);
                     let socket = self.sockets[usize::from(index.0)].take();
                     if let Some(socket) = &socket {
                         let _ = self.waiter.remove(socket);
@@ -155,6 +159,7 @@ impl Worker {
     /// Once a second: timeouts of flows, fill depths of quiet interfaces.
     fn tend(&mut self, moment: Now) {
         self.engine.expire(moment);
+        self.resume_held(moment);
         if moment.0.saturating_sub(self.tended.0) < 1_000_000_000 {
             return;
         }

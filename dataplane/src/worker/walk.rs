@@ -4,7 +4,7 @@ use super::BATCH;
 use super::handle::Passed;
 use super::turn::Worker;
 use crate::rings::{CHUNK_ROOM, Frame};
-use portcullis_engine::{Drop, EndpointIndex, Handover, Now, Outcome, segment, solicit};
+use portcullis_engine::{Drop, EndpointIndex, Handover, HoldSlot, Now, Outcome, segment, solicit};
 use std::net::IpAddr;
 
 impl Worker {
@@ -65,6 +65,7 @@ impl Worker {
                 self.counters.received.add(1);
                 self.counters.received_bytes.add(frame.length() as u64);
                 self.egress(index, frame, moment);
+                self.resume_held(moment);
             }
             self.batch = batch;
         }
@@ -82,6 +83,31 @@ impl Worker {
             (outcome, bytes.head_length)
         };
         self.trim(&mut frame, head_length);
+        self.go_on(outcome, frame, moment);
+    }
+
+    /// Frames whose wait for the first fragment of their datagram is over, each right behind it or
+    /// when it did not come.
+    pub(super) fn resume_held(&mut self, moment: Now) {
+        while let Some(released) = self.engine.take_released() {
+            let Some(mut frame) = self.held[usize::from(released.slot.0)].take() else {
+                debug_assert!(false, "no frame waits at {released:?}");
+                continue;
+            };
+            let (outcome, head_length) = {
+                let mut view = frame.view(&self.umem);
+                let mut bytes = view.bytes();
+                let records = &mut self.records;
+                let outcome = self.engine.resume(released, &mut bytes, moment, records);
+                (outcome, bytes.head_length)
+            };
+            self.trim(&mut frame, head_length);
+            self.go_on(outcome, frame, moment);
+        }
+    }
+
+    /// Does what the egress half said.
+    fn go_on(&mut self, outcome: Outcome, frame: Frame, moment: Now) {
         match outcome {
             Outcome::HandOver(handover) => {
                 let owner = self.engine.worker_of(handover.to).map(usize::from);
@@ -93,7 +119,16 @@ impl Worker {
                     None => self.discard(frame, Drop::EndpointGone),
                 }
             }
+            Outcome::Hold(slot) => self.hold(slot, frame),
             outcome => self.carry_out(outcome, frame),
+        }
+    }
+
+    /// Keeps a frame until `resume_held`.
+    fn hold(&mut self, HoldSlot(slot): HoldSlot, frame: Frame) {
+        if let Some(before) = self.held[usize::from(slot)].replace(frame) {
+            debug_assert!(false, "two frames wait at {slot}");
+            self.discard(before, Drop::FragmentHoldFull);
         }
     }
 
@@ -161,7 +196,9 @@ impl Worker {
                 self.transmit(to, frame);
             }
             Outcome::Drop(reason) => self.discard(frame, reason),
-            Outcome::HandOver(_) => unreachable!("only the egress half hands over"),
+            Outcome::HandOver(_) | Outcome::Hold(_) => {
+                unreachable!("only the egress half hands over or lets wait")
+            }
         }
     }
 

@@ -26,7 +26,7 @@ fn packet(flags: u8, sequence: u32, acknowledgement: u32, payload: u32) -> Packe
         hops_left: 64,
         ip_length: 20 + 32 + payload,
         transport_offset: 34,
-        is_first_fragment: false,
+        fragment: None,
         has_fragment_header: false,
         transport: Transport::Tcp {
             ports: (1, 2),

@@ -76,7 +76,7 @@ fn packet(key: &FlowKey, sender: Side, flags: u8) -> Packet {
         hops_left: 64,
         ip_length: 40,
         transport_offset: 34,
-        is_first_fragment: false,
+        fragment: None,
         has_fragment_header: false,
         transport,
     }

@@ -3,9 +3,10 @@
 
 use super::{End, HEAD_MAX, LATER, end_of, snapshot};
 use portcullis_engine::{
-    Engine, EngineSettings, FrameBytes, Now, Outcome, Parsed, Record, Snapshot, finish_checksum,
-    parse, segments,
+    EndpointIndex, Engine, EngineSettings, FrameBytes, HoldSlot, Now, Outcome, Parsed, Record,
+    Released, Snapshot, finish_checksum, parse, segments,
 };
+use std::collections::HashMap;
 use std::sync::{Arc, OnceLock};
 
 /// Frames that one input may hold.
@@ -59,59 +60,99 @@ pub fn exercise(input: &[u8]) {
     let snapshot = SNAPSHOT.get_or_init(|| Arc::new(snapshot(&[super::ALLOW_CLIENT], 1)));
     let settings = EngineSettings {
         flows_max: 8,
+        datagrams_max: 4,
         ..EngineSettings::default()
     };
     let mut engine = Engine::new(settings, (3, 4));
     engine.adopt(Arc::clone(snapshot));
-    let mut records = Vec::with_capacity(2 * FRAMES_MAX);
-    let mut now = LATER;
+    let mut exercise = Exercise {
+        engine,
+        now: LATER,
+        records: Vec::with_capacity(2 * FRAMES_MAX),
+        held: HashMap::new(),
+    };
     for step in read(input) {
-        now = Now(now.0 + u64::from(step.seconds) * 1_000_000_000);
-        walk(&mut engine, &step, now, &mut records);
-        engine.expire(now);
+        let seconds = u64::from(step.seconds) * 1_000_000_000;
+        exercise.now = Now(exercise.now.0 + seconds);
+        exercise.walk(step, None);
+        exercise.release();
+        exercise.engine.expire(exercise.now);
+        exercise.release();
     }
-    assert_eq!(engine.records_lost(), 0);
+    exercise.engine.expire(Now(exercise.now.0 + 1_000_000_000));
+    exercise.release();
+    assert!(exercise.held.is_empty(), "a frame waits for ever");
+    assert_eq!(exercise.engine.records_lost(), 0);
 }
 
-fn walk(engine: &mut Engine, step: &Step, now: Now, records: &mut Vec<Record>) {
-    let all = step.frame.len().min(HEAD_MAX);
-    let head_length = match usize::from(step.split) {
-        0 => all,
-        sixteenths => all * sixteenths / 16,
-    };
-    let mut head = vec![0; HEAD_MAX];
-    head[..head_length].copy_from_slice(&step.frame[..head_length]);
-    let tail: Vec<&[u8]> = step.frame[head_length..].chunks(4096).collect();
-    let mut frame = FrameBytes {
-        head: &mut head,
-        head_length,
-        tail: &tail,
-    };
-    let told = records.len();
-    let from = portcullis_engine::EndpointIndex(u16::from(step.from));
-    let mut outcome = engine.egress(from, &mut frame, now, records);
-    if let Outcome::HandOver(handover) = outcome {
-        assert_eq!(
-            records.len(),
-            told,
-            "one record for each packet, at its end"
-        );
-        outcome = engine.ingress(&handover, &mut frame, now, records);
-        if handover.must_be_withdrawn(&outcome) {
-            engine.withdraw(&handover);
+struct Exercise {
+    engine: Engine,
+    now: Now,
+    records: Vec<Record>,
+    held: HashMap<HoldSlot, Step>,
+}
+
+impl Exercise {
+    fn release(&mut self) {
+        while let Some(released) = self.engine.take_released() {
+            let step = self.held.remove(&released.slot).expect("no frame waits");
+            self.walk(step, Some(released));
         }
     }
-    let told = records.len() - told;
-    match end_of(outcome, &frame) {
+
+    fn walk(&mut self, step: Step, released: Option<Released>) {
+        let (engine, now, records) = (&mut self.engine, self.now, &mut self.records);
+        let all = step.frame.len().min(HEAD_MAX);
+        let head_length = match usize::from(step.split) {
+            0 => all,
+            sixteenths => all * sixteenths / 16,
+        };
+        let mut head = vec![0; HEAD_MAX];
+        head[..head_length].copy_from_slice(&step.frame[..head_length]);
+        let tail: Vec<&[u8]> = step.frame[head_length..].chunks(4096).collect();
+        let mut frame = FrameBytes {
+            head: &mut head,
+            head_length,
+            tail: &tail,
+        };
+        let told = records.len();
+        let from = EndpointIndex(u16::from(step.from));
+        let mut outcome = match released {
+            Some(released) => engine.resume(released, &mut frame, now, records),
+            None => engine.egress(from, &mut frame, now, records),
+        };
+        if let Outcome::HandOver(handover) = outcome {
+            assert_eq!(
+                records.len(),
+                told,
+                "one record for each packet, at its end"
+            );
+            outcome = engine.ingress(&handover, &mut frame, now, records);
+            if handover.must_be_withdrawn(&outcome) {
+                engine.withdraw(&handover);
+            }
+        }
+        let told = records.len() - told;
+        let end = end_of(outcome, &frame);
+        check(from, &end, told, &mut frame);
+        if let End::Held(slot) = end {
+            assert!(self.held.insert(slot, step).is_none(), "two in one slot");
+        }
+    }
+}
+
+fn check(from: EndpointIndex, end: &End, told: usize, frame: &mut FrameBytes<'_>) {
+    match end {
+        End::Held(_) => assert_eq!(told, 0),
         End::Dropped(_) => assert_eq!(told, 1),
         End::Answered { reason, to, frame } => {
-            assert_eq!((told, to), (usize::from(reason.is_some()), from));
+            assert_eq!((told, *to), (usize::from(reason.is_some()), from));
             assert!(frame.len() >= 42);
         }
         End::Sent { .. } => {
             assert!(told <= 1);
-            assert!(matches!(parse(&frame), Ok(Parsed::Ip(_))));
-            finish_checksum(&mut frame);
+            assert!(matches!(parse(frame), Ok(Parsed::Ip(_))));
+            finish_checksum(frame);
         }
         End::Cut { frames, .. } => {
             assert!(told <= 1 && frames.len() > 1);
@@ -119,6 +160,6 @@ fn walk(engine: &mut Engine, step: &Step, now: Now, records: &mut Vec<Record>) {
         }
     }
     // These take any frame, whatever became of it.
-    assert!(segments(&frame, 1) <= frame.length());
-    finish_checksum(&mut frame);
+    assert!(segments(frame, 1) <= frame.length());
+    finish_checksum(frame);
 }

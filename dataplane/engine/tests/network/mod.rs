@@ -8,12 +8,13 @@ pub mod exercise;
 
 use portcullis_engine::{
     Drop, Endpoint, EndpointId, EndpointIndex, EndpointKind, Engine, EngineSettings, FrameBytes,
-    MacAddress, Now, Outcome, Record, Route, Snapshot, segment, segments,
+    HoldSlot, MacAddress, Now, Outcome, Record, Route, Snapshot, segment, segments,
 };
 use portcullis_policy::{
     Document, Generation, Identity, IdentityAllocator, NodeFacts, Settings, Tables, compile,
     parse_documents,
 };
+use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 
@@ -274,6 +275,8 @@ pub enum End {
         frame: Vec<u8>,
         reason: Option<Drop>,
     },
+    /// It waits for the first fragment of its datagram.
+    Held(HoldSlot),
     Dropped(Drop),
 }
 
@@ -282,6 +285,8 @@ pub struct Node {
     pub engine: Engine,
     pub now: Now,
     pub records: Vec<Record>,
+    /// The frames that wait.
+    pub held: HashMap<HoldSlot, Vec<u8>>,
 }
 
 /// Past the time in which connections are learned in mid-stream.
@@ -299,6 +304,7 @@ impl Node {
             engine,
             now: LATER,
             records: Vec::with_capacity(64),
+            held: HashMap::new(),
         }
     }
 
@@ -310,20 +316,68 @@ impl Node {
         self.now = Now(self.now.0 + seconds * 1_000_000_000);
     }
 
-    /// Walks a frame through both halves, as a worker does.
-    pub fn send(&mut self, from: EndpointIndex, mut bytes: Vec<u8>) -> End {
-        let (engine, now, records) = (&mut self.engine, self.now, &mut self.records);
-        with_frame(&mut bytes, |frame| {
-            let mut outcome = engine.egress(from, frame, now, records);
+    /// Walks a frame through both halves, as a worker does. Frames whose wait it ends stay where
+    /// they are until `release`.
+    pub fn send(&mut self, from: EndpointIndex, bytes: Vec<u8>) -> End {
+        self.walk(bytes, |engine, frame, now, records| {
+            let outcome = engine.egress(from, frame, now, records);
             if let Outcome::HandOver(handover) = outcome {
                 assert_eq!(handover.from, from);
+            }
+            outcome
+        })
+    }
+
+    /// Walks all frames whose wait is over, in their order.
+    pub fn release(&mut self) -> Vec<End> {
+        let mut ends = Vec::new();
+        while let Some(released) = self.engine.take_released() {
+            let bytes = self
+                .held
+                .remove(&released.slot)
+                .expect("no frame in the slot");
+            ends.push(self.walk(bytes, |engine, frame, now, records| {
+                engine.resume(released, frame, now, records)
+            }));
+        }
+        ends
+    }
+
+    /// Sends frames one after the other, and releases what waits after each: all ends in order.
+    pub fn send_all(
+        &mut self,
+        from: EndpointIndex,
+        frames: impl IntoIterator<Item = Vec<u8>>,
+    ) -> Vec<End> {
+        let mut ends = Vec::new();
+        for frame in frames {
+            ends.push(self.send(from, frame));
+            ends.extend(self.release());
+        }
+        ends
+    }
+
+    fn walk(
+        &mut self,
+        mut bytes: Vec<u8>,
+        egress: impl FnOnce(&mut Engine, &mut FrameBytes<'_>, Now, &mut Vec<Record>) -> Outcome,
+    ) -> End {
+        let (engine, now, records) = (&mut self.engine, self.now, &mut self.records);
+        let end = with_frame(&mut bytes, |frame| {
+            let mut outcome = egress(engine, frame, now, records);
+            if let Outcome::HandOver(handover) = outcome {
                 outcome = engine.ingress(&handover, frame, now, records);
                 if handover.must_be_withdrawn(&outcome) {
                     engine.withdraw(&handover);
                 }
             }
             end_of(outcome, frame)
-        })
+        });
+        if let End::Held(slot) = end {
+            let before = self.held.insert(slot, bytes);
+            assert_eq!(before, None, "two frames in one slot");
+        }
+        end
     }
 
     /// The resets that are owed, as they leave: where, and the frame.
@@ -395,6 +449,7 @@ pub fn end_of(outcome: Outcome, frame: &FrameBytes<'_>) -> End {
             frame: frame.head[..usize::from(length)].to_vec(),
             reason,
         },
+        Outcome::Hold(slot) => End::Held(slot),
         Outcome::Drop(reason) => End::Dropped(reason),
     }
 }

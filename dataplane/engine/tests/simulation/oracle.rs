@@ -47,6 +47,8 @@ struct Memory {
 #[derive(Debug, Default)]
 pub struct Oracle {
     flows: HashMap<Flow, Memory>,
+    /// The first fragments that passed at their source, the last of each name.
+    firsts: HashMap<(EndpointId, IpAddr, IpAddr, u32, u8), Packet>,
 }
 
 /// The sort of a packet and the two ports it is remembered by.
@@ -157,6 +159,25 @@ impl Oracle {
             Sort::Follower => remembered.is_some_and(by),
             Sort::Either => remembered.is_some_and(by) || by(sender),
         }
+    }
+
+    /// What judges a packet in place of itself: of a later fragment, which must not have passed
+    /// without it, the first.
+    pub fn first_of(&mut self, from: EndpointId, packet: &Packet) -> Option<Packet> {
+        let fragment = packet.fragment?;
+        let protocol = match packet.source {
+            IpAddr::V4(_) => packet.protocol().number(),
+            IpAddr::V6(_) => 0,
+        };
+        let ends = (packet.source, packet.destination);
+        let key = (from, ends.0, ends.1, fragment.identification, protocol);
+        if fragment.offset == 0 {
+            self.firsts.insert(key, *packet);
+            return None;
+        }
+        let first = self.firsts.get(&key).copied();
+        assert!(first.is_some(), "passed without the first: {packet:?}");
+        first
     }
 
     /// Whether an ICMP error about this flow may pass at its pod.

@@ -230,6 +230,9 @@ pub fn frame_by(chance: &mut Chance, snapshot: &Snapshot, from: EndpointIndex) -
     }
     build.is_partial = chance.one_in(2);
     let mut frame = transport_by(chance, &build);
+    if chance.one_in(4) {
+        frame = piece_by(chance, &build, frame);
+    }
     if chance.one_in(25) {
         let at = chance.below(frame.len());
         frame[at] ^= 1 << chance.below(8);
@@ -238,6 +241,30 @@ pub fn frame_by(chance: &mut Chance, snapshot: &Snapshot, from: EndpointIndex) -
         frame.truncate(chance.below(frame.len()));
     }
     frame
+}
+
+/// One piece of a frame, of a datagram that is one of few, so that it meets others.
+fn piece_by(chance: &mut Chance, build: &Build, whole: Vec<u8>) -> Vec<u8> {
+    let (protocol, above) = match build.source.is_ipv4() {
+        true => (whole[23], &whole[34..]),
+        false => (whole[20], &whole[54..]),
+    };
+    let (from, to) = chance.pick(&[(0, 24), (0, 24), (24, 40), (40, 5000), (32, 48)]);
+    let to = above.len().min(to);
+    if from >= to {
+        return whole;
+    }
+    let more = u16::from(to < above.len());
+    let identification = chance.below(4) as u16;
+    if build.source.is_ipv4() {
+        let mut piece = build.clone().fragment(more << 13 | from as u16 / 8);
+        piece.identification = identification;
+        return piece.network(protocol, &above[from..to]);
+    }
+    let [high, low] = (from as u16 | more).to_be_bytes();
+    let header = [protocol, 0, high, low, 0, 0, 0, identification as u8];
+    let piece = build.clone().options(44, &header);
+    piece.network(protocol, &above[from..to])
 }
 
 fn transport_by(chance: &mut Chance, build: &Build) -> Vec<u8> {
