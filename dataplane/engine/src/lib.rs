@@ -17,6 +17,8 @@ mod flow_table;
 mod frame;
 mod icmp_error;
 mod ingress;
+mod links;
+mod nat_ports;
 mod neighbour_discovery;
 mod notice;
 mod outcome;
@@ -28,7 +30,10 @@ mod rule_hits;
 mod segment;
 mod solicitation;
 mod topology;
+mod translate;
+mod translation;
 mod walk;
+mod wheel;
 
 pub use checksum::{adjust, finish_checksum, sum};
 pub use drop::Drop;
@@ -36,6 +41,7 @@ pub use engine::{Engine, EngineSettings};
 pub use flow::FlowTimeouts;
 pub use flow_table::FlowTicket;
 pub use frame::FrameBytes;
+pub use nat_ports::{DestinationUse, PortRange};
 pub use outcome::{Handover, Now, Outcome};
 pub use packet::{IcmpMessage, Packet, Parsed, TcpFlags, Transport, parse};
 pub use record::{Record, RecordKind};
@@ -44,4 +50,7 @@ pub use segment::{segment, segments};
 pub use solicitation::{SOLICITATION_LENGTH_MAX, solicit};
 pub use topology::{
     Endpoint, EndpointId, EndpointIndex, EndpointKind, MacAddress, Neighbour, Route, Snapshot,
+};
+pub use translation::{
+    SessionKind, SessionState, SessionTicket, SessionTimeouts, SessionView, Traffic, Tuple, Way,
 };
