@@ -22,6 +22,8 @@ use bitmaps::Bitmaps;
 
 /// Ports that are tried by hash before the search becomes exact.
 const PROBES: u32 = 4;
+/// Ports of one destination that are remembered as come free.
+const FREED_MAX: usize = 8;
 /// How long it is remembered that a destination has no port left, unless one comes free.
 const EXHAUSTED_NANOSECONDS: u64 = 1_000_000_000;
 
@@ -160,11 +162,38 @@ struct Use {
     bitmap: u32,
     /// The bitmap goes when fewer ports are in use.
     bitmap_keep_min: u32,
-    /// The port that came free last.
-    freed: Option<u16>,
+    /// Ports that came free last: with them a destination near its end needs no search.
+    freed: Freed,
+    /// Until then there is no port while `count` is not below `exhausted_count`.
     exhausted_until: Now,
+    exhausted_count: u32,
     /// Sessions that may be ended at need, the longest idle first.
     queue: List,
+}
+
+const _: () = assert!(size_of::<Use>() <= 96);
+
+/// A short stack of ports; the oldest is forgotten when one too many comes.
+#[derive(Debug, Clone, Copy, Default)]
+struct Freed {
+    ports: [u16; FREED_MAX],
+    count: u8,
+}
+
+impl Freed {
+    fn push(&mut self, port: u16) {
+        if usize::from(self.count) == FREED_MAX {
+            self.ports.copy_within(1.., 0);
+            self.count -= 1;
+        }
+        self.ports[usize::from(self.count)] = port;
+        self.count += 1;
+    }
+
+    fn pop(&mut self) -> Option<u16> {
+        self.count = self.count.checked_sub(1)?;
+        Some(self.ports[usize::from(self.count)])
+    }
 }
 
 /// The ports in use, by destination. A destination has a place here as long as it has a session,
@@ -232,14 +261,17 @@ impl Ports {
                 .find(|port| is_free(*port))
                 .ok_or(PortsExhausted);
         };
-        if now < self.uses[place as usize].exhausted_until {
+        let of = &self.uses[place as usize];
+        if now < of.exhausted_until && of.count >= of.exhausted_count {
             return Err(PortsExhausted);
         }
         self.map(place, range, &is_free);
         let found = self.search_exactly(place, range, start, &is_free);
         if found.is_none() {
             let until = now.0.saturating_add(EXHAUSTED_NANOSECONDS);
-            self.uses[place as usize].exhausted_until = Now(until);
+            let of = &mut self.uses[place as usize];
+            of.exhausted_until = Now(until);
+            of.exhausted_count = of.count;
         }
         found.ok_or(PortsExhausted)
     }
@@ -282,11 +314,10 @@ impl Ports {
                 return found;
             }
         }
-        if let Some(freed) = of.freed.take()
-            && range.has(freed)
-            && is_free(freed)
-        {
-            return Some(freed);
+        while let Some(freed) = of.freed.pop() {
+            if range.has(freed) && is_free(freed) {
+                return Some(freed);
+            }
         }
         // Also behind a bitmap: it shows as used what is past its time and still in the table.
         range.from(start).find(|port| is_free(*port))
@@ -312,8 +343,9 @@ impl Ports {
             count: 0,
             bitmap: NONE,
             bitmap_keep_min: 0,
-            freed: None,
+            freed: Freed::default(),
             exhausted_until: Now(0),
+            exhausted_count: 0,
             queue: List::EMPTY,
         };
         let place = match self.free.pop() {
@@ -339,8 +371,7 @@ impl Ports {
     pub fn release(&mut self, place: u32, port: u16) {
         let of = &mut self.uses[place as usize];
         of.count -= 1;
-        of.freed = Some(port);
-        of.exhausted_until = Now(0);
+        of.freed.push(port);
         if of.bitmap != NONE {
             self.bitmaps.clear(of.bitmap, port);
             if of.count < of.bitmap_keep_min || of.count == 0 {

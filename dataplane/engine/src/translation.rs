@@ -169,7 +169,7 @@ pub(crate) struct Session {
     pub reply: Traffic,
 }
 
-const _: () = assert!(size_of::<Session>() <= 152);
+const _: () = assert!(size_of::<Session>() <= 144);
 
 impl Session {
     /// What a packet that goes this way becomes.

@@ -1,12 +1,13 @@
 //! The allocator against a plain set of ports.
 
-use crate::nat_ports::{Destination, DestinationUse, PortRange, PortsExhausted};
+use crate::nat_ports::{Destination, DestinationUse, PortRange, PortsExhausted, Request};
 use crate::translation::{
     NewSession, SessionKind, SessionSettings, SessionTicket, SessionTimeouts, Sessions, Source,
     Tuple, Way,
 };
 use crate::{EndpointId, Now, TcpFlags};
 use proptest::prelude::*;
+use std::cell::Cell;
 use std::collections::{HashMap, HashSet};
 use std::net::{IpAddr, Ipv4Addr};
 
@@ -95,25 +96,19 @@ fn every_port_of_the_default_range_is_given_once_to_each_destination() {
     let range = PortRange::default();
     let count = range.count();
     assert_eq!(count, 64_512);
-    // With a bitmap for each, for one only, for none.
-    for bitmaps in 0..=2 {
-        let mut sessions = table(count * 2, bitmaps);
-        for to in [1, 2] {
-            let mut given = fill(&mut sessions, 6, to, range);
-            assert_eq!(given.len() as u32, count, "{bitmaps} bitmaps");
-            for port in [1024, 30_000, 65_535] {
-                sessions.remove(given.remove(&port).unwrap());
-                let client = source(6, 900_000 + u32::from(port), to, range);
-                assert_eq!(
-                    open(&mut sessions, &client, Now(0)).map(|found| found.0),
-                    Ok(port)
-                );
-                let next = source(6, 990_000 + u32::from(port), to, range);
-                assert_eq!(
-                    open(&mut sessions, &next, Now(0)).map(|found| found.0),
-                    Err(PortsExhausted)
-                );
-            }
+    // One bitmap: for the first of them; the other has to do without.
+    let mut sessions = table(count * 2, 1);
+    for to in [1, 2] {
+        let mut given = fill(&mut sessions, 6, to, range);
+        assert_eq!(given.len() as u32, count);
+        for port in [1024, 30_000, 65_535] {
+            sessions.remove(given.remove(&port).unwrap());
+            let client = source(6, 900_000 + u32::from(port), to, range);
+            let found = open(&mut sessions, &client, Now(0));
+            assert_eq!(found.map(|found| found.0), Ok(port));
+            let next = source(6, 990_000 + u32::from(port), to, range);
+            let found = open(&mut sessions, &next, Now(0));
+            assert_eq!(found.map(|found| found.0), Err(PortsExhausted));
         }
     }
 }
@@ -162,15 +157,35 @@ fn exhaustion_is_remembered_until_a_port_comes_free_or_a_second_has_passed() {
             ..source(6, 0, 1, range).before
         },
     );
-    let place = sessions.ports.find(&destination).unwrap() as usize;
-    assert_eq!(sessions.ports.uses[place].exhausted_until, Now(SECOND));
+    let looks = |sessions: &mut Sessions, now| {
+        let asked = Cell::new(0);
+        let request = Request {
+            destination,
+            preferred: 0,
+            chance: 0,
+            range,
+        };
+        let found = sessions.ports.search(&request, now, |_| {
+            asked.set(asked.get() + 1);
+            false
+        });
+        assert_eq!(found, Err(PortsExhausted));
+        asked.get()
+    };
+    // The four probes, and the whole range once a second.
+    assert_eq!(looks(&mut sessions, Now(0)), 4);
+    assert_eq!(looks(&mut sessions, Now(SECOND)), 4 + 10);
+    assert_eq!(looks(&mut sessions, Now(SECOND + 1)), 4);
     sessions.remove(given[&2004]);
-    assert_eq!(sessions.ports.uses[place].exhausted_until, Now(0));
-    let again = open(&mut sessions, &source(6, 77, 1, range), Now(0));
-    assert_eq!(again.map(|found| found.0), Ok(2004));
+    sessions.remove(given[&2007]);
+    for expected in [Ok(2007), Ok(2004), Err(PortsExhausted)] {
+        let client = 77 + sessions.count() as u32;
+        let found = open(&mut sessions, &source(6, client, 1, range), Now(SECOND + 1));
+        assert_eq!(found.map(|found| found.0), expected);
+    }
     // Sessions past their time count no longer, swept or not.
-    let late = Now(7441 * SECOND);
-    assert!(open(&mut sessions, &source(6, 78, 1, range), late).is_ok());
+    let late = Now(7443 * SECOND);
+    assert!(open(&mut sessions, &source(6, 99, 1, range), late).is_ok());
 }
 
 #[test]

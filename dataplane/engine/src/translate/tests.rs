@@ -186,6 +186,7 @@ fn translated_cut(bytes: &[u8], new: &Tuple, head_length: usize) -> Result<Vec<u
     };
     translate(&mut frame, &mut packet, new)?;
     assert_eq!(packet::parse(&frame), Ok(Parsed::Ip(packet)), "a true view");
+    assert!(Tuple::of(&packet).is_none_or(|found| found == *new));
     Ok([&head[..], &bytes[head_length..]].concat())
 }
 
@@ -272,7 +273,8 @@ fn is_ambiguous(build: &Build, tuple: &Tuple) -> bool {
         sum: Sum::Partial,
         ..build.clone()
     };
-    build.sum == Sum::Whole && build.transport(tuple) == partial.transport(tuple)
+    let has_partial = matches!(tuple.protocol, TCP | UDP) && build.sum == Sum::Whole;
+    has_partial && build.transport(tuple) == partial.transport(tuple)
 }
 
 proptest! {
@@ -330,10 +332,7 @@ proptest! {
         let before = error(&old, routers[0]);
         let source = if has_outer { routers[1] } else { routers[0] };
         let outer = has_outer.then(|| router(routers[1]));
-        let mut expected = error(&new, source);
-        if old.protocol == SCTP && (old.source_port, old.destination_port) == (new.source_port, new.destination_port) {
-            expected = error(&new, source);
-        }
+        let expected = error(&new, source);
         let there = translated_error(&before, &new, outer, Some(new.source)).unwrap();
         prop_assert_eq!(&there, &expected);
         let back = translated_error(&there, &old, Some(router(routers[0])), Some(old.source)).unwrap();
@@ -408,6 +407,12 @@ fn around(about: &Tuple, from: IpAddr, to: IpAddr, quote: &[u8]) -> Vec<u8> {
 fn error_about(build: &Build, about: &Tuple, from: IpAddr, to: IpAddr, room: usize) -> Vec<u8> {
     let packet = build.frame(about);
     let headers = packet.len() - build.transport(about).len();
+    // Half a TCP checksum cannot be adjusted; nobody could check it either.
+    let room = if (about.protocol, room) == (TCP, 9) {
+        8
+    } else {
+        room
+    };
     let end = packet.len().min(headers + 8 + room);
     around(about, from, to, &packet[14..end])
 }

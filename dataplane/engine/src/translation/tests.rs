@@ -152,7 +152,7 @@ fn a_life_is_as_long_as_the_state_allows() {
     let open = [syn, syn_ack, ack];
     let with = |more: &[(Way, u8)]| [&open[..], more].concat();
     let fin = F::FIN | F::ACK;
-    let cases: &[(u8, Vec<(Way, u8)>, u64)] = &[
+    let cases = [
         (TCP, vec![syn], 30),
         (TCP, vec![syn, syn_ack], 30),
         (TCP, vec![syn, ack, ack], 30),
@@ -171,7 +171,7 @@ fn a_life_is_as_long_as_the_state_allows() {
         (132, vec![(Way::Forward, 0)], 30),
         (132, vec![(Way::Forward, 0), (Way::Reply, 0)], 7440),
     ];
-    for (protocol, packets, seconds) in cases {
+    for (protocol, packets, seconds) in &cases {
         let mut sessions = table(2, 100);
         let new = masquerade(*protocol, 5000, 6000);
         let ticket = sessions.insert(&new, at(1)).unwrap();
@@ -370,6 +370,13 @@ fn an_unanswered_datagram_gives_its_port_once_it_is_idle_and_an_answered_one_nev
     assert!(open(&mut sessions, &udp(11), Now(SECOND * 3 / 2)).is_some());
     let is_there = [0, 1, 2].map(|number| sessions.session(tickets[number]).is_some());
     assert_eq!(is_there, [true, true, false]);
+}
+
+#[test]
+fn what_a_session_takes_is_known() {
+    assert_eq!(size_of::<Tuple>(), 40);
+    assert_eq!(size_of::<Session>(), 144);
+    assert_eq!(size_of::<table::Slot>(), 152);
 }
 
 #[test]
