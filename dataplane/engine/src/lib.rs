@@ -26,6 +26,8 @@ mod frame;
 mod hold;
 mod icmp_error;
 mod ingress;
+mod links;
+mod nat_ports;
 mod neighbour_discovery;
 mod notice;
 mod order;
@@ -42,8 +44,11 @@ mod solicitation;
 mod tcp_header;
 mod tcp_state;
 mod topology;
+mod translate;
+mod translation;
 mod walk;
 mod walk_fragment;
+mod wheel;
 
 pub use checksum::{adjust, finish_checksum, sum};
 pub use drop::Drop;
@@ -56,6 +61,7 @@ pub use flow_view::FlowView;
 pub use fragment::{Datagram, Fragment};
 pub use frame::FrameBytes;
 pub use hold::{HOLDS_MAX, HoldSlot, Released};
+pub use nat_ports::{DestinationUse, PortRange};
 pub use outcome::{Handover, Now, Outcome};
 pub use packet::{IcmpMessage, Packet, Parsed, TcpFlags, Transport, parse};
 pub use record::{Record, RecordKind};
@@ -66,4 +72,7 @@ pub use solicitation::{SOLICITATION_LENGTH_MAX, solicit};
 pub use tcp_state::FlowState;
 pub use topology::{
     Endpoint, EndpointId, EndpointIndex, EndpointKind, MacAddress, Neighbour, Route, Snapshot,
+};
+pub use translation::{
+    SessionKind, SessionState, SessionTicket, SessionTimeouts, SessionView, Traffic, Tuple, Way,
 };
