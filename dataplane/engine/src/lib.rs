@@ -5,7 +5,9 @@
 //! at the endpoint it came in at, `Engine::ingress` its second where it goes out.
 
 mod address;
+mod affinity;
 mod arp;
+mod backend_set;
 mod checksum;
 mod decide;
 mod drop;
@@ -17,6 +19,7 @@ mod flow_table;
 mod frame;
 mod icmp_error;
 mod ingress;
+mod maglev;
 mod neighbour_discovery;
 mod notice;
 mod outcome;
@@ -26,10 +29,13 @@ mod record;
 mod rewrite;
 mod rule_hits;
 mod segment;
+mod service;
 mod solicitation;
 mod topology;
 mod walk;
 
+pub use affinity::AffinityTable;
+pub use backend_set::{Backend, BackendSet, BackendState};
 pub use checksum::{adjust, finish_checksum, sum};
 pub use drop::Drop;
 pub use engine::{Engine, EngineSettings};
@@ -41,6 +47,10 @@ pub use packet::{IcmpMessage, Packet, Parsed, TcpFlags, Transport, parse};
 pub use record::{Record, RecordKind};
 pub use rule_hits::{RuleHit, RuleHits};
 pub use segment::{segment, segments};
+pub use service::{
+    Frontend, FrontendConflict, FrontendKind, ServiceId, ServiceIndex, ServicePort, ServiceSpec,
+    ServiceTable,
+};
 pub use solicitation::{SOLICITATION_LENGTH_MAX, solicit};
 pub use topology::{
     Endpoint, EndpointId, EndpointIndex, EndpointKind, MacAddress, Neighbour, Route, Snapshot,
