@@ -179,6 +179,75 @@ pub struct Service {
     pub labels: BTreeMap<String, String>,
     /// The pods behind it; None when others say what is behind it.
     pub selector: Option<Selector>,
+    /// From where it can be reached.
+    pub kind: ServiceKind,
+    /// Whether it has no address on purpose: its clients ask DNS for the backends.
+    pub is_headless: bool,
+    /// Its addresses inside the cluster; none for one that is headless or a name only.
+    pub cluster_addresses: Vec<IpAddr>,
+    /// Addresses that somebody else leads to the nodes.
+    pub external_addresses: Vec<IpAddr>,
+    /// Addresses that a load balancer has given it, and that the nodes answer to.
+    pub balancer_addresses: Vec<IpAddr>,
+    /// Its ports.
+    pub ports: Vec<ServicePort>,
+    /// Seconds for which a client keeps its backend after its last connection; None when each
+    /// connection may go to another.
+    pub affinity_seconds: Option<u32>,
+    /// Which backends serve what comes from outside the cluster.
+    pub external_traffic: TrafficScope,
+    /// Which backends serve what comes from inside the cluster.
+    pub internal_traffic: TrafficScope,
+    /// Whether backends are used before they are ready.
+    pub is_publishing_unready: bool,
+}
+
+/// From where a service can be reached. [Kubernetes, `ServiceType`]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub enum ServiceKind {
+    /// From the cluster, at an address of its own.
+    #[default]
+    ClusterIp,
+    /// Also at a port of each node.
+    NodePort,
+    /// Also at the address of a load balancer.
+    LoadBalancer,
+    /// Another name in DNS: no packet is ever sent to it.
+    ExternalName,
+}
+
+/// Which backends may serve. [Kubernetes, `ServiceExternalTrafficPolicy`]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub enum TrafficScope {
+    /// All of the cluster.
+    #[default]
+    Cluster,
+    /// Those on the node where the packet is.
+    Local,
+}
+
+/// A port of a service.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ServicePort {
+    /// Its name; empty when it is the only one.
+    pub name: String,
+    /// TCP, UDP or SCTP.
+    pub protocol: PortProtocol,
+    /// The port that clients connect to.
+    pub port: u16,
+    /// The port of the pods, as written: what is really behind it the slices say.
+    pub target: TargetPort,
+    /// The port of each node.
+    pub node_port: Option<u16>,
+}
+
+/// The port of a pod behind a service.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum TargetPort {
+    /// By number.
+    Number(u16),
+    /// By its name in the pod.
+    Named(String),
 }
 
 /// Addresses behind a service, from its Endpoints or one of its EndpointSlices.
@@ -186,8 +255,53 @@ pub struct Service {
 pub struct Backends {
     /// The service's namespace.
     pub namespace: String,
-    /// The service's name.
+    /// The service's name; empty when nothing names it.
     pub service: String,
-    /// The addresses.
+    /// All addresses that a policy for the service means.
     pub addresses: Vec<IpAddr>,
+    /// Endpoints with the ports they share: one group for a slice, one for each subset.
+    pub groups: Vec<BackendGroup>,
+}
+
+/// Endpoints that have the same ports.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct BackendGroup {
+    /// The endpoints.
+    pub endpoints: Vec<BackendEndpoint>,
+    /// Their ports; those without a number are left out.
+    pub ports: Vec<BackendPort>,
+}
+
+/// Something behind a service, most often a pod.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct BackendEndpoint {
+    /// Its addresses.
+    pub addresses: Vec<IpAddr>,
+    /// Whether it may be used.
+    pub readiness: Readiness,
+    /// The node it is on, when it is said.
+    pub node: Option<String>,
+}
+
+/// Whether something behind a service may be used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub enum Readiness {
+    /// It is ready, or nobody says otherwise.
+    #[default]
+    Active,
+    /// It is about to end but still serves.
+    Terminating,
+    /// It is not to be used, unless the service asks for such.
+    NotReady,
+}
+
+/// A port of endpoints, found by its name.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct BackendPort {
+    /// The name of the service's port that it stands behind.
+    pub name: String,
+    /// TCP, UDP or SCTP.
+    pub protocol: PortProtocol,
+    /// The port.
+    pub port: u16,
 }

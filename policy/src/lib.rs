@@ -55,8 +55,9 @@ pub use cidr::{Cidr, Family};
 pub use compile::{compile, compile_with_names};
 pub use compiler::{Change, Compiler, ObjectKey};
 pub use document::{
-    Backends, CidrGroup, ClusterNode, Document, DocumentOrigin, NamedPort, Namespace, Object, Pod,
-    Service,
+    BackendEndpoint, BackendGroup, BackendPort, Backends, CidrGroup, ClusterNode, Document,
+    DocumentOrigin, NamedPort, Namespace, Object, Pod, Readiness, Service, ServiceKind,
+    ServicePort, TargetPort, TrafficScope,
 };
 pub use egress_gateway::{
     EgressGatewayPolicy, EgressRoute, EgressSubject, Exit, ExitChoice, ExitPlace, Gateway, Source,

@@ -12,6 +12,7 @@ mod node;
 mod peers;
 mod ports;
 mod selectors;
+mod services;
 mod workload;
 mod yaml;
 
@@ -245,11 +246,9 @@ fn read_object(
         Kind::Namespace => Object::Namespace(workload::namespace(metadata)),
         Kind::Pod => Object::Pod(workload::pod(node, metadata, faults)?),
         Kind::Node => Object::Node(cluster_objects::node(node, metadata, faults)?),
-        Kind::Service => Object::Service(cluster_objects::service(node, metadata, faults)?),
-        Kind::Endpoints => Object::Backends(cluster_objects::endpoints(node, metadata, faults)?),
-        Kind::EndpointSlice => {
-            Object::Backends(cluster_objects::endpoint_slice(node, metadata, faults)?)
-        }
+        Kind::Service => Object::Service(services::service(node, metadata, faults)?),
+        Kind::Endpoints => Object::Backends(services::endpoints(node, metadata, faults)?),
+        Kind::EndpointSlice => Object::Backends(services::endpoint_slice(node, metadata, faults)?),
         Kind::CidrGroup => Object::CidrGroup(cluster_objects::cidr_group(node, metadata, faults)?),
         Kind::EgressGatewayPolicy => {
             Object::EgressGatewayPolicy(egress_gateway::policy(node, faults)?)

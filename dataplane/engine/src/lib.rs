@@ -5,7 +5,9 @@
 //! at the endpoint it came in at, `Engine::ingress` its second where it goes out.
 
 mod address;
+mod affinity;
 mod arp;
+mod backend_set;
 mod checksum;
 mod decide;
 mod drop;
@@ -27,6 +29,7 @@ mod hold;
 mod icmp_error;
 mod ingress;
 mod links;
+mod maglev;
 mod nat_ports;
 mod neighbour_discovery;
 mod notice;
@@ -40,6 +43,7 @@ mod revoke;
 mod rewrite;
 mod rule_hits;
 mod segment;
+mod service;
 mod solicitation;
 mod tcp_header;
 mod tcp_state;
@@ -50,6 +54,8 @@ mod walk;
 mod walk_fragment;
 mod wheel;
 
+pub use affinity::AffinityTable;
+pub use backend_set::{Backend, BackendSet, BackendState};
 pub use checksum::{adjust, finish_checksum, sum};
 pub use drop::Drop;
 pub use engine::{Engine, EngineSettings};
@@ -68,6 +74,10 @@ pub use record::{Record, RecordKind};
 pub use reset::Reset;
 pub use rule_hits::{RuleHit, RuleHits};
 pub use segment::{segment, segments};
+pub use service::{
+    Frontend, FrontendConflict, FrontendKind, ServiceId, ServiceIndex, ServicePort, ServiceSpec,
+    ServiceTable,
+};
 pub use solicitation::{SOLICITATION_LENGTH_MAX, solicit};
 pub use tcp_state::FlowState;
 pub use topology::{

@@ -1,5 +1,6 @@
 //! Who is where: the endpoints of this node, the ways out, and the tables, as one immutable snapshot.
 
+use crate::ServiceTable;
 use hashbrown::HashMap;
 use portcullis_policy::{Generation, Identity, PolicyIndex, Tables};
 use std::net::IpAddr;
@@ -102,6 +103,8 @@ pub struct Snapshot {
     pub neighbours: HashMap<IpAddr, MacAddress>,
     /// What the gateway answers and sends errors from, IPv4 then IPv6.
     pub gateway_addresses: (std::net::Ipv4Addr, std::net::Ipv6Addr),
+    /// Services, and what stands behind them.
+    pub services: std::sync::Arc<ServiceTable>,
 }
 
 /// The way to a destination.

@@ -78,7 +78,15 @@ impl Control {
     /// Hands the workers a new snapshot, where anything in it is new, and waits until all use it.
     fn publish(&mut self) {
         let next = Generation(self.generation.0 + 1);
-        let snapshot = publish::snapshot(next, self.tables.as_ref(), &self.slots, &self.kernel);
+        let nodes = self.kernel.node_addresses();
+        self.services.update(self.documents.shared(), nodes);
+        let snapshot = publish::snapshot(
+            next,
+            self.tables.as_ref(),
+            &self.services.table,
+            &self.slots,
+            &self.kernel,
+        );
         if publish::is_same(&self.snapshot, &snapshot) {
             return;
         }

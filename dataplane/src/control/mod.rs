@@ -8,8 +8,10 @@ mod endpoints;
 pub mod host_pair;
 pub mod publish;
 mod reconcile;
+mod services;
 pub mod source;
 
 pub use documents::{Documents, settings_of};
 pub use endpoints::{SLOTS_MAX, Slot, SlotKey, Slots, Wanted};
 pub use reconcile::{Control, Notice};
+pub use services::Services;

@@ -4,7 +4,9 @@ use super::endpoints::{Slot, SlotKey, Slots};
 use super::host_pair::{GATEWAY_IPV4, GATEWAY_IPV6, HOST_END};
 use crate::netlink::{Link, LinkAddress, LinkNeighbour, LinkRoute, Netlink, NetlinkError};
 use crate::observe::Names;
-use portcullis_engine::{Endpoint, EndpointIndex, EndpointKind, MacAddress, Route, Snapshot};
+use portcullis_engine::{
+    Endpoint, EndpointIndex, EndpointKind, MacAddress, Route, ServiceTable, Snapshot,
+};
 use portcullis_policy::{Document, Generation, Identity, Object, Tables};
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -73,6 +75,7 @@ impl KernelView {
 pub fn snapshot(
     generation: Generation,
     tables: Option<&Arc<Tables>>,
+    services: &Arc<ServiceTable>,
     slots: &Slots,
     kernel: &KernelView,
 ) -> Snapshot {
@@ -85,6 +88,7 @@ pub fn snapshot(
         routes: Vec::new(),
         neighbours: hashbrown::HashMap::default(),
         gateway_addresses: (GATEWAY_IPV4, GATEWAY_IPV6),
+        services: Arc::clone(services),
     };
     for (index, slot) in slots.iter() {
         let endpoint = endpoint(slot, tables, kernel);
@@ -174,6 +178,7 @@ pub fn is_same(old: &Snapshot, new: &Snapshot) -> bool {
         && old.uplink == new.uplink
         && old.routes == new.routes
         && old.neighbours == new.neighbours
+        && old.services == new.services
 }
 
 /// The names of a snapshot.

@@ -4,6 +4,7 @@ use super::documents::{Documents, settings_of};
 use super::endpoints::{SlotKey, Slots, Wanted};
 use super::host_pair::NET_END;
 use super::publish::{self, KernelView};
+use super::services::Services;
 use super::source::{SourceError, SourceState};
 use crate::config::Config;
 use crate::netlink::Netlink;
@@ -62,6 +63,7 @@ pub struct Control {
     pub(super) documents: Documents,
     pub(super) identities: IdentityAllocator,
     pub(super) tables: Option<Arc<Tables>>,
+    pub(super) services: Services,
     pub(super) kernel: KernelView,
     /// What the tables were compiled for.
     pub(super) facts: NodeFacts,
@@ -87,7 +89,14 @@ impl Control {
     ) -> Self {
         let slots = Slots::new(config.workers.count);
         let kernel = KernelView::default();
-        let snapshot = Arc::new(publish::snapshot(Generation(0), None, &slots, &kernel));
+        let services = Services::default();
+        let snapshot = Arc::new(publish::snapshot(
+            Generation(0),
+            None,
+            &services.table,
+            &slots,
+            &kernel,
+        ));
         Self {
             config,
             redirect,
@@ -100,6 +109,7 @@ impl Control {
             documents: Documents::default(),
             identities: IdentityAllocator::new(),
             tables: None,
+            services,
             kernel,
             facts: NodeFacts::default(),
             snapshot,
@@ -196,6 +206,9 @@ impl Control {
             .map(ToString::to_string)
             .collect();
         warnings.extend(self.unrouted(&documents));
+        let nodes = self.kernel.node_addresses();
+        self.services.update(documents.shared(), nodes);
+        warnings.extend_from_slice(&self.services.conflicts);
         if !restart.is_empty() {
             warnings.push(format!(
                 "config.yaml: needs a restart for {}",

@@ -126,15 +126,39 @@ impl<'a> Node<'a> {
         what: &str,
         faults: &mut Faults,
     ) -> Option<u16> {
+        let number = self.whole(u32::from(low), u32::from(high), what, faults)?;
+        u16::try_from(number).ok()
+    }
+
+    /// As `number`, for more than a port can be.
+    pub(crate) fn whole(
+        &self,
+        low: u32,
+        high: u32,
+        what: &str,
+        faults: &mut Faults,
+    ) -> Option<u32> {
         let number = self
             .value
             .as_u64()
-            .and_then(|number| u16::try_from(number).ok());
+            .and_then(|number| u32::try_from(number).ok());
         let number = number.filter(|number| (low..=high).contains(number));
         if number.is_none() {
             self.fault(&format!("{what}, {low} to {high}"), faults);
         }
         number
+    }
+
+    /// What the word means; a fault that lists all words when it is none of them.
+    pub(crate) fn word<T: Copy>(&self, words: &[(&str, T)], faults: &mut Faults) -> Option<T> {
+        let text = self.text(faults)?;
+        let found = words.iter().find(|(word, _)| *word == text);
+        if found.is_none() {
+            let (last, others) = words.split_last().expect("there are words to choose from");
+            let others: Vec<_> = others.iter().map(|(word, _)| *word).collect();
+            self.fault(&format!("{} or {}", others.join(", "), last.0), faults);
+        }
+        found.map(|(_, meaning)| *meaning)
     }
 
     /// Whether it is a whole number.

@@ -232,6 +232,7 @@ pub fn snapshot_of(tables: Arc<Tables>, generation: u64) -> Snapshot {
         .into_iter()
         .collect(),
         gateway_addresses: (GATEWAY_V4, GATEWAY_V6),
+        services: Arc::default(),
     }
 }
 
