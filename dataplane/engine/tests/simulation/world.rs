@@ -257,7 +257,7 @@ fn piece_by(chance: &mut Chance, build: &Build, whole: Vec<u8>) -> Vec<u8> {
     let more = u16::from(to < above.len());
     let identification = chance.below(4) as u16;
     if build.source.is_ipv4() {
-        let mut piece = build.clone().fragment(more << 13 | from as u16 / 8);
+        let mut piece = build.clone().fragment((more << 13) | (from as u16 / 8));
         piece.identification = identification;
         return piece.network(protocol, &above[from..to]);
     }
