@@ -16,7 +16,7 @@ fn piece(build: &Build, protocol: u8, above: &[u8], from: usize, to: usize) -> V
     let is_more = u16::from(to < above.len());
     let (offset, body) = (from as u16, &above[from..to]);
     if build.source.is_ipv4() {
-        let build = build.clone().fragment(is_more << 13 | offset / 8);
+        let build = build.clone().fragment((is_more << 13) | (offset / 8));
         return build.network(protocol, body);
     }
     let mut header = vec![protocol, 0];

@@ -366,7 +366,7 @@ fn what_a_fragment_says_of_itself_is_read_in_both_families() {
 #[test]
 fn a_fragment_that_leaves_a_gap_or_is_empty_or_reaches_too_far_is_malformed() {
     let frames = |bits: u16, body: &[u8]| {
-        let [high, low] = ((bits & 0x1fff) << 3 | bits >> 13).to_be_bytes();
+        let [high, low] = (((bits & 0x1fff) << 3) | (bits >> 13)).to_be_bytes();
         let header = [17, 0, high, low, 0, 0, 0, 1];
         [
             v4(CLIENT, SERVER).fragment(bits).network(17, body),

@@ -19,7 +19,7 @@ use portcullis_engine::{
 };
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
-use world::{Chance, ENDPOINTS, Population, WORKERS, frame_by, snapshot_by};
+use world::{Chance, ENDPOINTS, Population, WORKERS, frames_by, snapshot_by};
 
 const SEEDS: u64 = 150;
 const STEPS: usize = 600;
@@ -195,10 +195,11 @@ impl Simulation {
     fn receive(&mut self) {
         let from = self.chance.pick(&ENDPOINTS);
         let worker = &mut self.workers[owner(from)];
-        let bytes = frame_by(&mut self.chance, &worker.snapshot, from);
-        self.count.came += 1;
-        self.walk(from, bytes, None);
-        self.release(owner(from));
+        for bytes in frames_by(&mut self.chance, &worker.snapshot, from) {
+            self.count.came += 1;
+            self.walk(from, bytes, None);
+            self.release(owner(from));
+        }
     }
 
     /// The egress half, and the other where it is on the same worker.
@@ -502,7 +503,7 @@ fn nothing_is_delivered_that_the_plain_reading_denies() {
     if is_whole {
         assert!(sum.sent * 10 > sum.came, "{sum:?}");
         assert!(sum.dropped * 10 > sum.came, "{sum:?}");
-        assert!(sum.later > 0, "{sum:?}");
+        assert!(sum.later * 100 > sum.came, "{sum:?}");
     }
 }
 

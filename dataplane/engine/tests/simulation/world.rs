@@ -201,9 +201,9 @@ fn snapshot_parts(tables: Arc<Tables>, generation: u64, population: Population) 
     next
 }
 
-/// A packet by chance, from this endpoint as the snapshot has it: mostly honest, so that it gets
+/// A packet by chance, some in pieces, from this endpoint as the snapshot has it: mostly honest, so that it gets
 /// far; from few ports, so that it meets others.
-pub fn frame_by(chance: &mut Chance, snapshot: &Snapshot, from: EndpointIndex) -> Vec<u8> {
+pub fn frames_by(chance: &mut Chance, snapshot: &Snapshot, from: EndpointIndex) -> Vec<Vec<u8>> {
     let to = loop {
         let to = chance.pick(&ENDPOINTS);
         if to != from {
@@ -230,8 +230,8 @@ pub fn frame_by(chance: &mut Chance, snapshot: &Snapshot, from: EndpointIndex) -
     }
     build.is_partial = chance.one_in(2);
     let mut frame = transport_by(chance, &build);
-    if chance.one_in(4) {
-        frame = piece_by(chance, &build, frame);
+    if chance.one_in(6) {
+        return pieces_by(chance, &build, frame);
     }
     if chance.one_in(25) {
         let at = chance.below(frame.len());
@@ -240,31 +240,49 @@ pub fn frame_by(chance: &mut Chance, snapshot: &Snapshot, from: EndpointIndex) -
     if chance.one_in(50) {
         frame.truncate(chance.below(frame.len()));
     }
-    frame
+    vec![frame]
 }
 
-/// One piece of a frame, of a datagram that is one of few, so that it meets others.
-fn piece_by(chance: &mut Chance, build: &Build, whole: Vec<u8>) -> Vec<u8> {
+/// A frame in pieces, of a datagram that is one of few, so that it meets others.
+fn pieces_by(chance: &mut Chance, build: &Build, whole: Vec<u8>) -> Vec<Vec<u8>> {
     let (protocol, above) = match build.source.is_ipv4() {
         true => (whole[23], &whole[34..]),
         false => (whole[20], &whole[54..]),
     };
-    let (from, to) = chance.pick(&[(0, 24), (0, 24), (24, 40), (40, 5000), (32, 48)]);
-    let to = above.len().min(to);
-    if from >= to {
-        return whole;
+    let cuts = [(0, 24), (24, 40), (40, usize::MAX)];
+    let identification = chance.below(64) as u8;
+    if above.len() <= 40 {
+        return vec![whole];
     }
+    let mut pieces: Vec<Vec<u8>> = Vec::new();
+    for (from, to) in cuts {
+        let piece = piece(build, (protocol, identification), above, from, to);
+        pieces.insert(chance.below(pieces.len() + 1), piece);
+    }
+    match chance.below(4) {
+        // One is lost, one comes twice, one overlaps the others.
+        0 => pieces.truncate(2),
+        1 => pieces.push(pieces[0].clone()),
+        2 => pieces.push(piece(build, (protocol, identification), above, 32, 48)),
+        _ => {}
+    }
+    pieces
+}
+
+fn piece(build: &Build, names: (u8, u8), above: &[u8], from: usize, to: usize) -> Vec<u8> {
+    let (protocol, identification) = names;
+    let to = above.len().min(to);
     let more = u16::from(to < above.len());
-    let identification = chance.below(4) as u16;
     if build.source.is_ipv4() {
-        let mut piece = build.clone().fragment(more << 13 | from as u16 / 8);
-        piece.identification = identification;
-        return piece.network(protocol, &above[from..to]);
+        let build = build.clone();
+        let mut build = build.fragment((more << 13) | (from as u16 / 8));
+        build.identification = u16::from(identification);
+        return build.network(protocol, &above[from..to]);
     }
     let [high, low] = (from as u16 | more).to_be_bytes();
-    let header = [protocol, 0, high, low, 0, 0, 0, identification as u8];
-    let piece = build.clone().options(44, &header);
-    piece.network(protocol, &above[from..to])
+    let header = [protocol, 0, high, low, 0, 0, 0, identification];
+    let build = build.clone().options(44, &header);
+    build.network(protocol, &above[from..to])
 }
 
 fn transport_by(chance: &mut Chance, build: &Build) -> Vec<u8> {
