@@ -451,4 +451,19 @@ impl Use {
 }
 
 #[cfg(test)]
+impl Ports {
+    /// How much the places and their index hold before they grow.
+    pub fn room(&self) -> (usize, usize, usize) {
+        let index = self.index.capacity();
+        (self.uses.capacity(), self.free.capacity(), index)
+    }
+
+    /// Until when each destination with sessions is known to have no port.
+    pub fn exhausted(&self) -> Vec<Now> {
+        let places = self.uses.iter().filter(|of| of.count > 0);
+        places.map(|of| of.exhausted_until).collect()
+    }
+}
+
+#[cfg(test)]
 mod tests;

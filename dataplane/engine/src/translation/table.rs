@@ -139,12 +139,6 @@ impl Table {
     pub fn hash(&self, endpoint: EndpointId, tuple: &Tuple) -> u64 {
         hash_of(&self.hasher, endpoint, tuple)
     }
-
-    /// Keys in the index, and how many it holds before it grows.
-    #[cfg(test)]
-    pub fn index_size(&self) -> (usize, usize) {
-        (self.index.len(), self.index.capacity())
-    }
 }
 
 const fn number_of(slot: u32, way: Way) -> u32 {
@@ -187,4 +181,12 @@ fn hash_of(hasher: &SipHasher13, endpoint: EndpointId, tuple: &Tuple) -> u64 {
         }
     }
     hasher.hash(&bytes[..length])
+}
+
+#[cfg(test)]
+impl Table {
+    /// Keys in the index, and how many it holds before it grows.
+    pub fn index_size(&self) -> (usize, usize) {
+        (self.index.len(), self.index.capacity())
+    }
 }

@@ -282,22 +282,45 @@ fn an_old_ticket_does_not_fit_the_next_session_in_its_slot() {
 }
 
 #[test]
-fn the_index_never_grows_however_often_sessions_come_and_go() {
+fn no_index_ever_grows_however_often_sessions_come_and_go() {
     let mut sessions = table(64, 100);
-    let (_, room) = sessions.table.index_size();
+    let rooms = |sessions: &Sessions| (sessions.table.index_size().1, sessions.ports.room());
+    let before = rooms(&sessions);
+    let mut tickets = Vec::new();
     for round in 0..40_000_u32 {
+        // A destination of its own for each.
         let port = (round % 60_000) as u16;
-        let ticket = sessions
-            .insert(&masquerade(UDP, port, port), at(0))
-            .unwrap();
-        if round % 64 > 2 {
-            sessions.remove(ticket);
-        } else {
-            sessions.expire(at(u64::from(round)));
-            sessions.remove(ticket);
+        let mut new = masquerade(UDP, port, port);
+        new.charged = EndpointId(round);
+        (new.before.destination_port, new.after.destination_port) = (port, port);
+        tickets.push(sessions.insert(&new, at(0)).unwrap());
+        if tickets.len() == 64 {
+            tickets.drain(..).for_each(|ticket| sessions.remove(ticket));
         }
     }
-    assert_eq!(sessions.table.index_size(), (0, room));
+    assert_eq!(sessions.count(), 0);
+    assert_eq!(sessions.table.index_size().0, 0);
+    assert_eq!(rooms(&sessions), before);
+}
+
+#[test]
+fn under_exhaustion_ports_are_stolen_without_a_search() {
+    let mut sessions = table(64, 100);
+    let range = (2000, 2007);
+    for number in 0..8 {
+        let ticket = open(&mut sessions, &source(100 + number, range), at(0)).unwrap();
+        let rst = Some(TcpFlags(TcpFlags::RST));
+        sessions.note(ticket, Way::Reply, rst, 40, at(0));
+    }
+    assert!(open(&mut sessions, &source(200, range), at(1)).is_some());
+    let known = sessions.ports.exhausted();
+    assert_eq!(known, vec![at(2)]);
+    for number in 1..8 {
+        assert!(open(&mut sessions, &source(200 + number, range), at(1)).is_some());
+    }
+    assert_eq!(open(&mut sessions, &source(300, range), at(1)), None);
+    assert_eq!(sessions.ports.exhausted(), known);
+    assert_eq!(sessions.count(), 8);
 }
 
 fn source(port: u16, range: (u16, u16)) -> Source {
