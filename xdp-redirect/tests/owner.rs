@@ -13,8 +13,11 @@ fn owner_of(packet: &Packet) -> Owner {
     owner(&Bytes(&packet.frame()), &node())
 }
 
+/// What a packet is called, the packet by IP version, and whose it is.
+type Case = (&'static str, fn(usize) -> Packet, Owner);
+
 /// Asserts of each packet, in both IP versions, that it is whose it should be.
-fn assert_owners(cases: &[(&str, fn(usize) -> Packet, Owner)]) {
+fn assert_owners(cases: &[Case]) {
     for (name, packet, expected) in cases {
         for version in [0, 1] {
             let found = owner_of(&packet(version));

@@ -159,7 +159,7 @@ pub fn quote(packet: Packet) -> Packet {
 pub fn fragment(packet: Packet, offset: u16) -> Packet {
     if packet.destination.is_ipv4() {
         return Packet {
-            fragment: 0x2000 | offset / 8,
+            fragment: 0x2000 | (offset / 8),
             ..packet
         };
     }
