@@ -14,7 +14,7 @@ fn service(number: u32, backends: u32) -> ServiceSpec {
         protocol: Protocol::Tcp,
         port: 80,
     };
-    let backend = |of| Backend {
+    let backend = |of: u32| Backend {
         address: IpAddr::from((0x0a00_0000 + number * 256 + of).to_be_bytes()),
         port: 8080,
         state: BackendState::Active,

@@ -199,7 +199,7 @@ const fn protocol(protocol: PortProtocol) -> Option<Protocol> {
         PortProtocol::Tcp => Some(Protocol::Tcp),
         PortProtocol::Udp => Some(Protocol::Udp),
         PortProtocol::Sctp => Some(Protocol::Sctp),
-        PortProtocol::Any => None,
+        PortProtocol::Any | PortProtocol::Icmp | PortProtocol::Icmpv6 => None,
     }
 }
 
