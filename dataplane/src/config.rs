@@ -5,7 +5,7 @@ mod nat;
 pub use nat::Timeouts;
 
 use crate::xdp::{PortRange, XdpMode};
-use portcullis_policy::{AllowLocalhost, Compat, DocumentError, EnforcementMode};
+use portcullis_policy::{AllowLocalhost, Cidr, Compat, DocumentError, EnforcementMode};
 use serde::{Deserialize, Deserializer};
 use std::fmt;
 use std::net::IpAddr;
@@ -282,6 +282,19 @@ impl Config {
         );
         compare("timeouts", self.timeouts != new.timeouts);
         fields
+    }
+
+    /// The addresses of the node that serve NodePorts.
+    #[must_use]
+    pub fn serving(&self, mut addresses: Vec<IpAddr>) -> Vec<IpAddr> {
+        let blocks: Vec<Cidr> = self
+            .node_port_addresses
+            .iter()
+            .filter_map(|block| Cidr::new(block.address, block.prefix_length))
+            .collect();
+        let serves = |address: &IpAddr| blocks.iter().any(|block| block.has_address(*address));
+        addresses.retain(|address| blocks.is_empty() || serves(address));
+        addresses
     }
 
     /// Takes from `new` all that needs no restart.

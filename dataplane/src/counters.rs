@@ -19,6 +19,8 @@ pub struct WorkerCounters {
     pub handed_over: Counter,
     /// Answers made here: ARP, neighbour discovery, ICMP errors.
     pub answered: Counter,
+    /// Resets sent to the ends of connections that policy ended.
+    pub resets: Counter,
     /// Packets made by cutting up larger ones.
     pub segments: Counter,
     /// Packets that the kernel dropped because the fill ring of their interface was empty; also in
@@ -78,6 +80,7 @@ impl Default for WorkerCounters {
             handed_over: Counter::default(),
             answered: Counter::default(),
             segments: Counter::default(),
+            resets: Counter::default(),
             fill_ring_empty: Counter::default(),
             receive_ring_full: Counter::default(),
             receive_dropped: Counter::default(),

@@ -122,6 +122,12 @@ fn make_workers(
     let parts = (0..config.workers.count).map(|number| {
         let settings = EngineSettings {
             flows_max: config.flows_max,
+            half_open_max: config
+                .flows_max
+                .min(EngineSettings::default().half_open_max),
+            timeouts: config.timeouts.of_flows(),
+            sessions_max: config.nat_sessions_max,
+            session_timeouts: config.timeouts.of_sessions(),
             started: worker::now(),
             ..EngineSettings::default()
         };

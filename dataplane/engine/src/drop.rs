@@ -23,6 +23,18 @@ macro_rules! drops {
                 )
             }
 
+            /// Whether the sender is told at once that what it asked for is not there.
+            #[must_use]
+            pub const fn is_told(self) -> bool {
+                matches!(
+                    self,
+                    Self::ServiceWithoutBackend
+                        | Self::ServicePortUnknown
+                        | Self::ServiceBackendGone
+                        | Self::FlowUnknown
+                )
+            }
+
             /// Every reason, in the order of its counter.
             pub const ALL: &'static [Self] = &[$(Self::$name,)*];
 
@@ -80,6 +92,19 @@ drops! {
     FlowShareFull, "flow_share_full", "The pod has its whole share of the flow table in use.";
     HalfOpenFull, "half_open_full", "Every place for connections that are being opened is in use, none of them by this pod.";
     FlowUnknown, "flow_unknown", "A TCP segment in the middle of a connection that is not known; a pod that sends one is told by a reset.";
+    FragmentUntranslatable, "fragment_untranslatable", "A first fragment of SCTP that would need another port: its checksum cannot be made anew.";
+    ServiceWithoutBackend, "service_without_backend", "Nothing stands behind the service; the client is told so.";
+    ServicePortUnknown, "service_port_unknown", "The address is a service's, the port is not; the client is told so.";
+    ServiceBackendGone, "service_backend_gone", "The backend of the connection is gone; the client is told by a reset.";
+    EgressGatewayMissing, "egress_gateway_missing", "An egress gateway policy is about the packet, but no node matches its gateway.";
+    EgressGatewayElsewhere, "egress_gateway_elsewhere", "The egress gateway is another node, and packets cannot be carried there yet.";
+    EgressAddressMissing, "egress_address_missing", "This node is the egress gateway, but does not have the address that the policy asks for.";
+    EgressPolicyConflict, "egress_policy_conflict", "Two egress gateway policies say different things about the packet with the same right.";
+    NatPortsExhausted, "nat_ports_exhausted", "Every port of the egress address is in use towards this destination; the pod is told so.";
+    NatSessionUnknown, "nat_session_unknown", "It belongs to no translation that is known, and would pass with an address that is not meant to be seen.";
+    NatUntranslatable, "nat_untranslatable", "It has to leave with another address, but has no port or identifier to find its answer by.";
+    SessionTableFull, "session_table_full", "Every place for translations is in use.";
+    SessionShareFull, "session_share_full", "The pod has its whole share of the translations in use.";
     IcmpRedirect, "icmp_redirect", "An ICMP redirect: the ways of pods are the node's to choose.";
     IcmpErrorUnrelated, "icmp_error_unrelated", "An ICMP error about a packet that no known flow sent.";
     HandoverFull, "handover_full", "The queue to the destination's worker is full.";

@@ -1,7 +1,7 @@
 //! The egress half: from the interface a frame came in at to the endpoint it is to go out at.
 
+use crate::change::{Change, Seen};
 use crate::flow::{CachedWay, Side};
-use crate::fragment::Datagram;
 use crate::icmp_error::{self, Error, Link};
 use crate::neighbour_discovery::{self, NeighbourDiscovery};
 use crate::packet::{self, Packet, Parsed, Transport};
@@ -126,11 +126,26 @@ impl Walk<'_> {
             return self.hold(from, endpoint, packet);
         }
         let datagram = origin.datagram();
-        let admission = match self.admit_at_source(endpoint, packet, frame, datagram) {
-            Err(Drop::FlowUnknown) => return self.answer_reset(from, endpoint, packet, frame),
+        let change = match self.change_at_source(endpoint, packet, datagram, frame) {
+            Err(reason) if reason.is_told() => {
+                return self.refuse(from, endpoint, packet, frame, reason);
+            }
+            change => change?,
+        };
+        if change.is_hairpin() {
+            return self.turn_back(from, endpoint, packet, &change, frame);
+        }
+        let seen = change.seen(packet, datagram);
+        if !change.is_nothing() {
+            self.describe(&seen.packet);
+        }
+        let admission = match self.admit_at_source(endpoint, &seen, frame) {
+            Err(reason @ Drop::FlowUnknown) => {
+                return self.answer_reset(from, endpoint, packet, frame, reason);
+            }
             admission => admission?,
         };
-        let way = self.way_of(from, endpoint, packet, admission.as_ref())?;
+        let way = self.way_of(from, endpoint, &seen.packet, &change, admission.as_ref())?;
         self.record.to = Some(way.to_id);
         let out = self.snapshot.endpoint(way.to).ok_or(Drop::EndpointGone)?;
         if packet.ip_length > out.mtu
@@ -141,51 +156,73 @@ impl Walk<'_> {
             return self.answer_error(from, endpoint, packet, frame, error);
         }
         self.note_fragment(endpoint, packet, &origin)?;
+        self.enter_at_source(
+            from, endpoint, packet, frame, &change, &seen, admission, way,
+        )
+        .map(|handover| Outcome::HandOver(Handover { source, ..handover }))
+    }
+
+    /// Begins or notes what belongs to the packet, and makes its handover.
+    #[expect(clippy::too_many_arguments, reason = "the end of one long walk")]
+    fn enter_at_source(
+        &mut self,
+        from: EndpointIndex,
+        endpoint: &Endpoint,
+        packet: &Packet,
+        frame: &mut FrameBytes<'_>,
+        change: &Change,
+        seen: &Seen,
+        admission: Option<Admission>,
+        way: CachedWay,
+    ) -> Result<Handover, Drop> {
+        let session = self.carry_out(change, &mut packet.clone(), frame)?;
         let flow = match &admission {
-            Some(admission) => self.enter(admission, Side::Local, packet)?,
+            Some(admission) => self
+                .enter(admission, Side::Local, &seen.packet)
+                .inspect_err(|_| self.take_back(change, session))?,
             None => None,
         };
         self.remember_first(endpoint, packet);
-        let (mut payload_max, mut is_reply) = (0, false);
-        if let Some(flow) = flow.and_then(|ticket| self.flows.flow_mut(ticket)) {
-            is_reply = flow.initiator() == Side::Remote;
-            if !matches!(admission, Some(Admission::Related)) {
-                flow.set_way(way);
-            }
-            payload_max = flow.payload_max.1;
-        }
-        Ok(Outcome::HandOver(Handover {
+        let mut handover = Handover {
             from,
             to: way.to,
             from_id: endpoint.id,
             to_id: way.to_id,
             generation: self.snapshot.generation,
-            source,
+            source: Identity::UNKNOWN,
             egress: admission.as_ref().and_then(Admission::verdict),
             next_hop: way.next_hop,
-            payload_max,
+            payload_max: 0,
             flow,
             is_opening: matches!(admission, Some(Admission::New { .. })),
-            is_reply,
+            is_reply: false,
+            is_translated: endpoint.kind == EndpointKind::Uplink && change.tuple().is_some(),
             is_own: false,
-            datagram,
-        }))
+            datagram: seen.datagram,
+        };
+        if let Some(flow) = flow.and_then(|ticket| self.flows.flow_mut(ticket)) {
+            flow.set_translated(flow.is_translated() || session.is_some());
+            flow.set_way(way);
+            handover.is_reply = flow.initiator() == Side::Remote;
+            handover.is_translated = handover.is_reply && flow.is_translated();
+            handover.payload_max = flow.payload_max.1;
+        }
+        Ok(handover)
     }
 
     /// Asks the pod's own policy. Host and uplink have none: there each peer only has to be known.
     fn admit_at_source(
         &mut self,
         endpoint: &Endpoint,
-        packet: &Packet,
+        seen: &Seen,
         frame: &FrameBytes<'_>,
-        datagram: Option<Datagram>,
     ) -> Result<Option<Admission>, Drop> {
         let snapshot = self.snapshot;
         let tables = snapshot.tables.as_deref().ok_or(Drop::NoTables)?;
-        let destination = || snapshot.identity_of(tables, packet.destination);
+        let destination = || snapshot.identity_of(tables, seen.packet.destination);
         if endpoint.kind == EndpointKind::Pod {
             return self
-                .admit_piece(endpoint, Side::Local, frame, packet, datagram, destination)
+                .admit_piece(endpoint, Side::Local, frame, seen, destination)
                 .map(Some);
         }
         match destination() {
@@ -200,6 +237,7 @@ impl Walk<'_> {
         from: EndpointIndex,
         endpoint: &Endpoint,
         packet: &Packet,
+        change: &Change,
         admission: Option<&Admission>,
     ) -> Result<CachedWay, Drop> {
         if let Some(Admission::Known { ticket, .. }) = admission
@@ -208,15 +246,22 @@ impl Walk<'_> {
             return Ok(way);
         }
         let way = self.find_way(packet.destination)?;
-        if way.to == from {
-            return Err(Drop::NoRoute);
+        if endpoint.kind == EndpointKind::Pod && way.to != from {
+            return Ok(way);
         }
         let out = self.snapshot.endpoint(way.to).ok_or(Drop::EndpointGone)?;
-        // Host and uplink reach the pods through us; each other they reach in the kernel.
-        if endpoint.kind != EndpointKind::Pod && out.kind != EndpointKind::Pod {
-            return Err(Drop::NoRoute);
-        }
-        Ok(way)
+        let is_known = match (endpoint.kind, out.kind) {
+            (EndpointKind::Host | EndpointKind::Uplink, EndpointKind::Pod) => true,
+            // From outside to a backend on another node, and back.
+            (EndpointKind::Uplink, EndpointKind::Uplink) => change.tuple().is_some(),
+            // The kernel left it to us for its port, but it is the node's own.
+            (EndpointKind::Uplink, EndpointKind::Host) => {
+                self.snapshot.exits.is_shared(packet.destination)
+            }
+            // Host and uplink reach each other in the kernel.
+            _ => false,
+        };
+        is_known.then_some(way).ok_or(Drop::NoRoute)
     }
 
     /// The way to an address, and the next hop's MAC address. What is missing is asked for.
@@ -242,19 +287,17 @@ impl Walk<'_> {
         })
     }
 
-    /// Drops a packet with an ICMP error to its sender, where one is permitted.
-    fn answer_error(
+    /// Makes an ICMP error about a packet out of it, where one is permitted.
+    ///
+    /// # Errors
+    /// Why the packet ends, without an error about it.
+    pub fn write_error(
         &mut self,
-        from: EndpointIndex,
         endpoint: &Endpoint,
         packet: &Packet,
         frame: &mut FrameBytes<'_>,
         error: Error,
-    ) -> Result<Outcome, Drop> {
-        let reason = match error {
-            Error::TimeExceeded => Drop::TtlExceeded,
-            Error::PacketTooBig(_) => Drop::PacketTooBig,
-        };
+    ) -> Result<u16, Drop> {
         let gateways = self.snapshot.gateway_addresses;
         let is_nameless = match packet.source {
             IpAddr::V4(_) => gateways.0.is_unspecified(),
@@ -264,16 +307,27 @@ impl Walk<'_> {
             || !icmp_error::is_permitted(packet)
             || !self.notices.icmp_errors.take(self.now)
         {
-            return Err(reason);
+            return Err(error.reason());
         }
         let link = Link {
             source: endpoint.own_mac,
             destination: packet.source_mac,
             gateways,
         };
-        let Ok(length) = icmp_error::answer(frame, packet, error, &link) else {
-            return Err(reason);
-        };
+        icmp_error::answer(frame, packet, error, &link).map_err(|_| error.reason())
+    }
+
+    /// Drops a packet with an ICMP error to its sender, where one is permitted.
+    pub fn answer_error(
+        &mut self,
+        from: EndpointIndex,
+        endpoint: &Endpoint,
+        packet: &Packet,
+        frame: &mut FrameBytes<'_>,
+        error: Error,
+    ) -> Result<Outcome, Drop> {
+        let reason = error.reason();
+        let length = self.write_error(endpoint, packet, frame, error)?;
         self.end(reason);
         Ok(Outcome::Answer {
             to: from,

@@ -5,10 +5,12 @@ use crate::fragment_table::FragmentTable;
 use crate::hold::Holds;
 use crate::notice::Notices;
 use crate::reset::{Reset, Resets};
+use crate::translation::{SessionSettings, Sessions};
 use crate::walk::Walk;
 use crate::{
-    Drop, EndpointIndex, FlowTableGauges, FlowTimeouts, FlowView, FrameBytes, Handover, MacAddress,
-    Now, Outcome, Record, RecordKind, Released, RuleHits, Snapshot,
+    AffinityTable, CrowdedDestination, DestinationUse, Drop, EndpointIndex, FlowTableGauges,
+    FlowTimeouts, FlowView, FrameBytes, Handover, MacAddress, Now, Outcome, Record, RecordKind,
+    Released, RuleHits, SessionTimeouts, SessionView, Snapshot, Tuple, Way,
 };
 use portcullis_policy::{Generation, Identity};
 use std::net::IpAddr;
@@ -38,7 +40,16 @@ pub struct EngineSettings {
     pub icmp_errors_per_second: u32,
     /// Datagrams whose fragments are under way; at least one.
     pub datagrams_max: u32,
+    /// Translations: of services, node ports, and what leaves under another address.
+    pub sessions_max: u32,
+    /// How long those live.
+    pub session_timeouts: SessionTimeouts,
+    /// Clients whose backend is remembered, for services that ask for it.
+    pub affinities_max: u32,
 }
+
+/// Destinations whose ports are searched by bitmap, 8 KiB each; others by looking at each.
+const PORT_BITMAPS_MAX: u32 = 64;
 
 impl Default for EngineSettings {
     fn default() -> Self {
@@ -52,6 +63,9 @@ impl Default for EngineSettings {
             midstream_learn: Duration::from_secs(30),
             icmp_errors_per_second: 1000,
             datagrams_max: 4096,
+            sessions_max: 65_536,
+            session_timeouts: SessionTimeouts::default(),
+            affinities_max: 16_384,
         }
     }
 }
@@ -67,6 +81,8 @@ pub struct Engine {
     holds: Holds,
     notices: Notices,
     resets: Resets,
+    sessions: Sessions,
+    affinity: AffinityTable,
     records_lost: u64,
 }
 
@@ -84,6 +100,14 @@ impl Engine {
             holds: Holds::new(),
             notices: Notices::new(settings.icmp_errors_per_second, settings.started),
             resets: Resets::new(),
+            sessions: Sessions::new(&SessionSettings {
+                sessions_max: settings.sessions_max,
+                share_percent: settings.endpoint_share_percent,
+                bitmaps_max: PORT_BITMAPS_MAX,
+                timeouts: settings.session_timeouts,
+                hash_key,
+            }),
+            affinity: AffinityTable::new(settings.affinities_max, hash_key),
             records_lost: 0,
         }
     }
@@ -190,9 +214,15 @@ impl Engine {
     /// Takes back the entry at the source of a flow that the ingress half denied: a denial never
     /// keeps an entry. Nothing happens when it has gone already.
     pub fn withdraw(&mut self, handover: &Handover) {
-        if let Some(ticket) = handover.flow {
-            self.flows.remove(ticket);
+        let Some(ticket) = handover.flow else { return };
+        if let Some(flow) = self.flows.flow(ticket).filter(|flow| flow.is_translated()) {
+            let reply = Tuple::of_key(&flow.key).reversed();
+            let found = self.sessions.find(handover.from_id, &reply, Now(0));
+            if let Some((session, Way::Reply)) = found.filter(|_| handover.is_opening) {
+                self.sessions.remove(session);
+            }
         }
+        self.flows.remove(ticket);
     }
 
     /// Removes flows past their time, a bounded piece of the table in each call; ends the wait of
@@ -200,6 +230,7 @@ impl Engine {
     pub fn expire(&mut self, now: Now) {
         self.flows.expire(now);
         self.holds.expire(now);
+        self.sessions.expire(now);
     }
 
     /// Entries in the flow table.
@@ -220,10 +251,32 @@ impl Engine {
         self.flows.list(cursor, out)
     }
 
+    /// Writes sessions of translation into what room `out` has, as `list_flows` does.
+    pub fn list_sessions(&self, cursor: u32, out: &mut Vec<SessionView>) -> Option<u32> {
+        self.sessions.list(cursor, out)
+    }
+
+    /// Sessions of translation.
+    #[must_use]
+    pub fn sessions_count(&self) -> usize {
+        self.sessions.count()
+    }
+
+    /// The destinations that take most ports of an egress address, as many as `out` has room for.
+    /// Looks at all of them: not for the packet path.
+    pub fn fullest_destinations(&self, out: &mut Vec<DestinationUse>) {
+        self.sessions.fullest(out);
+    }
+
     /// Records that found no room since the start.
     #[must_use]
     pub fn records_lost(&self) -> u64 {
         self.records_lost
+    }
+
+    /// A destination that is running out of ports, or has none left.
+    pub fn take_crowded(&mut self) -> Option<CrowdedDestination> {
+        self.notices.crowded.take()
     }
 
     /// A MAC address that an endpoint has shown to be its own and that the snapshot lacks.
@@ -271,6 +324,8 @@ impl Engine {
             holds: &mut self.holds,
             notices: &mut self.notices,
             resets: &mut self.resets,
+            sessions: &mut self.sessions,
+            affinity: &mut self.affinity,
             now,
             has_waited: false,
             record: Record {

@@ -25,8 +25,12 @@ pub struct ExitPlan {
     pub masquerade: Vec<IpAddr>,
     /// Destinations that are reached with pods' own addresses in spite of `masquerade`.
     pub unmasked: Vec<Cidr>,
+    /// This node's own addresses, for connections to backends on other nodes.
+    pub node: Vec<IpAddr>,
     /// The ports that each address may use.
     pub ports: HashMap<IpAddr, PortRange>,
+    /// Addresses that the node's own stack uses, too.
+    pub shared: Vec<IpAddr>,
 }
 
 /// Which rule gave a packet its source.
@@ -63,9 +67,7 @@ impl ExitPlan {
             tables.exit_choice(place, destination)
         });
         match choice {
-            ExitChoice::Usual | ExitChoice::Excluded(_) => {
-                Ok(self.usually(tables, destination))
-            }
+            ExitChoice::Usual | ExitChoice::Excluded(_) => Ok(self.usually(tables, destination)),
             ExitChoice::NoGateway(_) => Err(Drop::EgressGatewayMissing),
             ExitChoice::Conflict(..) => Err(Drop::EgressPolicyConflict),
             ExitChoice::Through { policy, gateway } => {
@@ -89,12 +91,20 @@ impl ExitPlan {
     fn usually(&self, tables: &Tables, destination: IpAddr) -> Leave<'_> {
         let is_masked = has_family(&self.masquerade, destination)
             && tables.is_outside_cluster(destination)
-            && !self.unmasked.iter().any(|block| block.has_address(destination));
+            && !self
+                .unmasked
+                .iter()
+                .any(|block| block.has_address(destination));
         if is_masked {
             Leave::As(&self.masquerade, ExitReason::Masquerade)
         } else {
             Leave::Unchanged
         }
+    }
+
+    /// Whether the node's own stack uses the address, too.
+    pub(crate) fn is_shared(&self, address: IpAddr) -> bool {
+        self.shared.contains(&address)
     }
 
     /// Whether the address is one that packets leave with.

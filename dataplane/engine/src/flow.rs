@@ -159,7 +159,6 @@ impl Flow {
         self.has(IS_TRANSLATED)
     }
 
-    #[cfg_attr(not(test), expect(dead_code, reason = "for services and NAT"))]
     pub fn set_translated(&mut self, is_translated: bool) {
         self.set(IS_TRANSLATED, is_translated);
     }

@@ -24,6 +24,21 @@ pub(crate) enum Error {
     TimeExceeded,
     /// The way out takes packets of this many bytes of IP.
     PacketTooBig(u32),
+    /// Nobody is at the port, for this reason.
+    PortUnreachable(Drop),
+    /// It may not leave, for this reason.
+    Prohibited(Drop),
+}
+
+impl Error {
+    /// Why the packet ends.
+    pub const fn reason(self) -> Drop {
+        match self {
+            Self::TimeExceeded => Drop::TtlExceeded,
+            Self::PacketTooBig(_) => Drop::PacketTooBig,
+            Self::PortUnreachable(reason) | Self::Prohibited(reason) => reason,
+        }
+    }
 }
 
 /// Where the error comes from and goes to on the link.
@@ -100,6 +115,9 @@ fn write_ipv4(out: &mut [u8], from: Ipv4Addr, to: Ipv4Addr, error: Error) {
     let (kind, code, mtu) = match error {
         Error::TimeExceeded => (11, 0, 0),
         Error::PacketTooBig(mtu) => (3, 4, mtu.min(u32::from(u16::MAX))),
+        Error::PortUnreachable(_) => (3, 3, 0),
+        // [RFC 1812 §5.2.7.1: communication administratively prohibited]
+        Error::Prohibited(_) => (3, 13, 0),
     };
     message[..4].copy_from_slice(&[kind, code, 0, 0]);
     message[4..8].copy_from_slice(&mtu.to_be_bytes());
@@ -115,12 +133,14 @@ fn write_ipv6(out: &mut [u8], from: Ipv6Addr, to: Ipv6Addr, error: Error) {
     header[6..8].copy_from_slice(&[Protocol::Icmpv6.number(), HOPS]);
     header[8..24].copy_from_slice(&from.octets());
     header[24..40].copy_from_slice(&to.octets());
-    // [RFC 4443 §3.2, §3.3]
-    let (kind, mtu) = match error {
-        Error::TimeExceeded => (3, 0),
-        Error::PacketTooBig(mtu) => (2, mtu),
+    // [RFC 4443 §3.1, §3.2, §3.3]
+    let (kind, code, mtu) = match error {
+        Error::TimeExceeded => (3, 0, 0),
+        Error::PacketTooBig(mtu) => (2, 0, mtu),
+        Error::PortUnreachable(_) => (1, 4, 0),
+        Error::Prohibited(_) => (1, 1, 0),
     };
-    message[..4].copy_from_slice(&[kind, 0, 0, 0]);
+    message[..4].copy_from_slice(&[kind, code, 0, 0]);
     message[4..8].copy_from_slice(&mtu.to_be_bytes());
     let mut sum = checksum::pseudo_header(
         IpAddr::V6(from),

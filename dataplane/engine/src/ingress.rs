@@ -1,5 +1,6 @@
 //! The ingress half: from the handover to the wire of the endpoint that the frame goes out at.
 
+use crate::change::Change;
 use crate::flow::Side;
 use crate::packet::{self, Packet, Parsed};
 use crate::walk::{Admission, Walk};
@@ -20,7 +21,7 @@ impl Walk<'_> {
         self.record.to = Some(handover.to_id);
         self.record.source_identity = handover.source;
         self.record.egress = handover.egress;
-        let Parsed::Ip(packet) = packet::parse(frame)? else {
+        let Parsed::Ip(mut packet) = packet::parse(frame)? else {
             return Err(Drop::EthertypeUnknown);
         };
         self.describe(&packet);
@@ -45,10 +46,16 @@ impl Walk<'_> {
         self.record.source_identity = source;
         let admission = match endpoint.kind {
             EndpointKind::Pod => {
-                let (sender, datagram) = (Side::Remote, handover.datagram);
-                Some(self.admit_piece(endpoint, sender, frame, &packet, datagram, || source)?)
+                let seen = Change::Nothing.seen(&packet, handover.datagram);
+                Some(self.admit_piece(endpoint, Side::Remote, frame, &seen, || source)?)
             }
             EndpointKind::Host | EndpointKind::Uplink => None,
+        };
+        let change = match self.change_at_target(handover, endpoint, &packet, frame, &admission) {
+            Err(reason) if is_uplink => {
+                return self.tell_back(handover, endpoint, &packet, frame, reason);
+            }
+            change => change?,
         };
         let next_hop = self.next_hop(handover, endpoint, &packet)?;
         let told = match &admission {
@@ -61,8 +68,14 @@ impl Walk<'_> {
         );
         let outcome = outcome_for(handover, endpoint, &packet, payload_max)?;
         if let Some(admission) = &admission {
-            self.enter(admission, Side::Remote, &packet)?;
+            let entry = self.enter(admission, Side::Remote, &packet)?;
+            if let Some(flow) = entry.and_then(|ticket| self.flows.flow_mut(ticket))
+                && handover.is_translated
+            {
+                flow.set_translated(true);
+            }
         }
+        self.carry_out(&change, &mut packet, frame)?;
         rewrite::forward(frame, &packet, next_hop, endpoint.own_mac);
         if matches!(outcome, Outcome::Transmit(_)) {
             checksum::finish(frame, &packet);
@@ -82,6 +95,41 @@ impl Walk<'_> {
             self.is_telling = true;
         }
         Ok(outcome)
+    }
+
+    /// What a packet becomes where it goes out: a service speaks to its client under its own name,
+    /// and what leaves the node may have to leave under another.
+    fn change_at_target(
+        &mut self,
+        handover: &Handover,
+        endpoint: &Endpoint,
+        packet: &Packet,
+        frame: &FrameBytes<'_>,
+        admission: &Option<Admission>,
+    ) -> Result<Change, Drop> {
+        if endpoint.kind == EndpointKind::Uplink {
+            return self.change_at_exit(handover, endpoint, packet, frame);
+        }
+        match admission {
+            Some(Admission::Known { ticket, .. }) => {
+                let flow = self.flows.flow(*ticket);
+                let is_asked = flow
+                    .is_some_and(|flow| flow.is_translated() && flow.initiator() == Side::Local);
+                if !is_asked {
+                    return Ok(Change::Nothing);
+                }
+                let change = self.known_change(endpoint.id, packet, handover.datagram, frame);
+                // The client asked another: it would not know who this is.
+                if change.is_nothing() {
+                    return Err(Drop::NatSessionUnknown);
+                }
+                Ok(change)
+            }
+            Some(Admission::Related) if !self.snapshot.services.is_empty() => {
+                Ok(self.known_change(endpoint.id, packet, None, frame))
+            }
+            _ => Ok(Change::Nothing),
+        }
     }
 
     /// Who sent the packet, in the words of this worker's tables: numbers of another generation

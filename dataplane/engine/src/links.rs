@@ -1,10 +1,5 @@
 //! Doubly linked lists of entries that live elsewhere, by index: no pointers, no allocation.
 
-#![cfg_attr(
-    not(test),
-    allow(dead_code, reason = "the walk uses it once it translates")
-)]
-
 /// No entry.
 pub(crate) const NONE: u32 = u32::MAX;
 

@@ -4,11 +4,6 @@
 //! free is known to the sessions; here it is counted by destination, and mapped where many are
 //! in use.
 
-#![cfg_attr(
-    not(test),
-    allow(dead_code, reason = "the walk uses it once it translates")
-)]
-
 use crate::links::{Links, List, NONE};
 use crate::translation::Tuple;
 use crate::{EndpointId, Now};

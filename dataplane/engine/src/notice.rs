@@ -42,11 +42,25 @@ impl<T: Copy + PartialEq> Waiting<T> {
     }
 }
 
+/// A destination that is running out of ports to be reached from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct CrowdedDestination {
+    /// The address that packets leave with.
+    pub egress: IpAddr,
+    /// IP protocol number.
+    pub protocol: u8,
+    /// The destination.
+    pub destination: (IpAddr, u16),
+    /// Whether a packet has been dropped for it; else three quarters of the ports are in use.
+    pub is_exhausted: bool,
+}
+
 /// All that waits to be told, and how many answers may be sent.
 #[derive(Debug)]
 pub(crate) struct Notices {
     pub learned: Waiting<(EndpointIndex, MacAddress)>,
     pub wanted: Waiting<(EndpointIndex, IpAddr)>,
+    pub crowded: Waiting<CrowdedDestination>,
     pub icmp_errors: Allowance,
     pub resets: Allowance,
 }
@@ -56,6 +70,7 @@ impl Notices {
         Self {
             learned: Waiting::new(),
             wanted: Waiting::new(),
+            crowded: Waiting::new(),
             icmp_errors: Allowance::new(icmp_errors_per_second, now),
             resets: Allowance::new(icmp_errors_per_second, now),
         }

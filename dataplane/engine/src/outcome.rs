@@ -35,6 +35,9 @@ pub struct Handover {
     pub is_opening: bool,
     /// Whether it belongs to a flow that the other side began: it is never given another source.
     pub is_reply: bool,
+    /// Whether who began it came in under another address than the pod's: its answers leave as
+    /// they came, or not at all.
+    pub is_translated: bool,
     /// Whether the packet is ours, made here about a flow: nobody's policy is asked.
     pub is_own: bool,
     /// What the first fragment said, for one of the others.
@@ -52,6 +55,7 @@ impl Handover {
     pub fn must_be_withdrawn(&self, outcome: &Outcome) -> bool {
         match outcome {
             Outcome::Drop(reason) => self.flow.is_some() && (self.is_opening || reason.is_denial()),
+            Outcome::Return { .. } => self.flow.is_some() && self.is_opening,
             _ => false,
         }
     }
@@ -82,6 +86,17 @@ pub enum Outcome {
         length: u16,
         /// Why the packet itself ended, for an ICMP error.
         reason: Option<Drop>,
+    },
+    /// The head was rewritten into an answer to who sent the packet: send only `length` bytes of it
+    /// to the ingress half that `handover` names. `reason` counts the packet, which was dropped.
+    /// Only the ingress half at the uplink returns.
+    Return {
+        /// The way back.
+        handover: Handover,
+        /// Bytes of the answer, from the start of the head.
+        length: u16,
+        /// Why the packet itself ended.
+        reason: Drop,
     },
     /// Keep the frame, until `Engine::take_released` names its slot. Only the egress half lets
     /// frames wait.

@@ -1,12 +1,17 @@
 //! The end of a connection that policy allowed and allows no longer: both ends are told at once.
 
+use crate::change::Change;
+use crate::checksum;
 use crate::flow::{CachedWay, Side};
 use crate::flow_key::{FlowKey, tuple_of};
 use crate::flow_table::FlowTicket;
-use crate::packet::Packet;
+use crate::icmp_error::Error;
+use crate::packet::{Packet, TcpFlags, Transport};
 use crate::reset::{self, Reset, Segment};
 use crate::walk::Walk;
-use crate::{Drop, Endpoint, EndpointIndex, EndpointKind, FrameBytes, Handover, Outcome};
+use crate::{
+    Drop, Endpoint, EndpointIndex, EndpointKind, FrameBytes, Handover, Outcome, RecordKind,
+};
 use portcullis_policy::Identity;
 
 impl Walk<'_> {
@@ -16,6 +21,8 @@ impl Walk<'_> {
             return;
         };
         let (key, way) = (flow.key, flow.way());
+        let is_reply = flow.initiator() == Side::Remote;
+        let is_translated = is_reply && flow.is_translated();
         let towards = [Side::Local, Side::Remote].map(|side| (side, flow.reset_towards(side)));
         let Some((from, _)) = self.snapshot.owner_of(key.addresses().0) else {
             return;
@@ -29,7 +36,11 @@ impl Walk<'_> {
             };
             let Some(way) = way else { continue };
             self.resets.add(Reset {
-                handover: self.own_handover(from, subject, &way),
+                handover: Handover {
+                    is_reply,
+                    is_translated,
+                    ..self.own_handover(from, subject, &way)
+                },
                 segment: Segment {
                     sequence: numbers.sequence,
                     acknowledgement: numbers.acknowledgement,
@@ -40,7 +51,12 @@ impl Walk<'_> {
     }
 
     /// Carries a packet that we made about a flow of `from` to the ingress half.
-    fn own_handover(&self, from: EndpointIndex, subject: &Endpoint, way: &CachedWay) -> Handover {
+    pub fn own_handover(
+        &self,
+        from: EndpointIndex,
+        subject: &Endpoint,
+        way: &CachedWay,
+    ) -> Handover {
         Handover {
             from,
             to: way.to,
@@ -54,6 +70,7 @@ impl Walk<'_> {
             flow: None,
             is_opening: false,
             is_reply: false,
+            is_translated: false,
             is_own: true,
             datagram: None,
         }
@@ -67,10 +84,12 @@ impl Walk<'_> {
         endpoint: &Endpoint,
         packet: &Packet,
         frame: &mut FrameBytes<'_>,
+        reason: Drop,
     ) -> Result<Outcome, Drop> {
-        let reason = Drop::FlowUnknown;
+        // Strangers that send something in the middle of nothing learn nothing.
+        let is_stranger = endpoint.kind != EndpointKind::Pod && reason == Drop::FlowUnknown;
         let segment = reset::answer_to(frame, packet).ok_or(reason)?;
-        if endpoint.kind != EndpointKind::Pod || !self.notices.resets.take(self.now) {
+        if is_stranger || !self.notices.resets.take(self.now) {
             return Err(reason);
         }
         let length = reset::write(frame.head, &segment).ok_or(reason)?;
@@ -91,12 +110,72 @@ impl Walk<'_> {
         packet: &Packet,
         frame: &mut FrameBytes<'_>,
     ) -> Result<Outcome, Drop> {
-        if endpoint.kind == EndpointKind::Pod {
-            self.close(endpoint, packet);
+        let mut packet = *packet;
+        let is_reset = matches!(packet.transport, Transport::Tcp { flags, .. }
+            if flags.has(TcpFlags::RST));
+        let change = if endpoint.kind == EndpointKind::Uplink {
+            self.change_at_exit(handover, endpoint, &packet, frame)?
+        } else {
+            self.known_change(endpoint.id, &packet, None, frame)
+        };
+        if is_reset {
+            self.close(endpoint, &packet);
         }
-        let next_hop = self.next_hop(handover, endpoint, packet)?;
+        let next_hop = self.next_hop(handover, endpoint, &packet)?;
+        self.carry_out(&change, &mut packet, frame)?;
         reset::address(frame.head, next_hop, endpoint.own_mac);
+        checksum::finish(frame, &packet);
+        if handover.is_opening {
+            self.record.kind = RecordKind::Flow;
+            self.record.destination_identity = endpoint.identity;
+            self.is_telling = true;
+        }
         Ok(Outcome::Transmit(handover.to))
+    }
+
+    /// Leads a pod's packet to a service back to the pod itself, which no policy is asked about.
+    /// [policy-semantics §11]
+    pub fn turn_back(
+        &mut self,
+        from: EndpointIndex,
+        endpoint: &Endpoint,
+        packet: &Packet,
+        change: &Change,
+        frame: &mut FrameBytes<'_>,
+    ) -> Result<Outcome, Drop> {
+        self.carry_out(change, &mut packet.clone(), frame)?;
+        Ok(Outcome::HandOver(Handover {
+            is_opening: matches!(change, Change::Begins(_)),
+            source: endpoint.identity,
+            ..self.own_handover(from, endpoint, &own_way(from, endpoint))
+        }))
+    }
+
+    /// Tells the pod whose packet cannot leave why it cannot.
+    pub fn tell_back(
+        &mut self,
+        handover: &Handover,
+        uplink: &Endpoint,
+        packet: &Packet,
+        frame: &mut FrameBytes<'_>,
+        reason: Drop,
+    ) -> Result<Outcome, Drop> {
+        let from = self.snapshot.endpoint(handover.from).ok_or(reason)?;
+        let length = match reset::answer_to(frame, packet) {
+            Some(segment) if reason == Drop::NatSessionUnknown => {
+                if !self.notices.resets.take(self.now) {
+                    return Err(reason);
+                }
+                reset::write(frame.head, &segment).ok_or(reason)? as u16
+            }
+            _ => self.write_error(uplink, packet, frame, Error::Prohibited(reason))?,
+        };
+        self.end(reason);
+        Ok(Outcome::Return {
+            handover: self.own_handover(handover.from, from, &own_way(handover.from, from)),
+            length,
+            reason,
+        })
     }
 
     /// Removes the entry of a connection that a reset of ours ends.

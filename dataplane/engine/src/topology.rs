@@ -1,9 +1,10 @@
 //! Who is where: the endpoints of this node, the ways out, and the tables, as one immutable snapshot.
 
-use crate::ServiceTable;
+use crate::{ExitPlan, ServiceTable};
 use hashbrown::HashMap;
-use portcullis_policy::{Generation, Identity, PolicyIndex, Tables};
+use portcullis_policy::{ExitPlace, Generation, Identity, PolicyIndex, Tables};
 use std::net::IpAddr;
+use std::sync::Arc;
 
 /// A MAC address.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
@@ -62,6 +63,8 @@ pub struct Endpoint {
     pub own_mac: MacAddress,
     /// Bytes of IP that may leave here in one packet.
     pub mtu: u32,
+    /// Its place among the pods that egress gateway policies are about.
+    pub exits: Option<ExitPlace>,
 }
 
 /// Where an address outside this node's pods is reached over the uplink.
@@ -90,7 +93,7 @@ pub struct Snapshot {
     /// The number of this snapshot and its tables.
     pub generation: Generation,
     /// Policy and identities. None before the first set of documents was accepted.
-    pub tables: Option<std::sync::Arc<Tables>>,
+    pub tables: Option<Arc<Tables>>,
     /// The endpoints by index; None where an index is free.
     pub endpoints: Vec<Option<Endpoint>>,
     /// Which endpoint has an address: pods and the node's own addresses.
@@ -101,10 +104,12 @@ pub struct Snapshot {
     pub routes: Vec<Route>,
     /// Next hops on the uplink.
     pub neighbours: HashMap<IpAddr, MacAddress>,
+    /// How packets leave the cluster here.
+    pub exits: Arc<ExitPlan>,
     /// What the gateway answers and sends errors from, IPv4 then IPv6.
     pub gateway_addresses: (std::net::Ipv4Addr, std::net::Ipv6Addr),
     /// Services, and what stands behind them.
-    pub services: std::sync::Arc<ServiceTable>,
+    pub services: Arc<ServiceTable>,
 }
 
 /// The way to a destination.

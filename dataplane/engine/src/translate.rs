@@ -3,14 +3,8 @@
 //! A checksum that was wrong stays wrong: the receiver is to find out, not to be deceived. A
 //! partial one stays partial, for `checksum::finish` to complete. [RFC 1624 §3; RFC 5508]
 
-#![cfg_attr(
-    not(test),
-    allow(dead_code, reason = "the walk uses it once it translates")
-)]
-
-use crate::packet::{
-    ETHERNET_LENGTH, ICMP_HEADER_LENGTH, Packet, Transport, walk_extensions, word,
-};
+use crate::extension_headers::walk_extensions;
+use crate::packet::{ETHERNET_LENGTH, ICMP_HEADER_LENGTH, Packet, Transport, word};
 use crate::translation::Tuple;
 use crate::{Drop, FrameBytes, checksum};
 use etherparse::{Ipv4HeaderSlice, Ipv6HeaderSlice};
@@ -31,7 +25,7 @@ type Addresses = (IpAddr, IpAddr);
 /// fragment has only addresses. `packet` stays a true view of the frame.
 ///
 /// # Errors
-/// `FragmentUnsupported` for other ports in a first fragment of SCTP: its checksum would have to be
+/// `FragmentUntranslatable` for other ports in a first fragment of SCTP: its checksum would have to be
 /// made anew over bytes that are not here. Nothing has been written then.
 pub(crate) fn translate(
     frame: &mut FrameBytes<'_>,
@@ -46,8 +40,8 @@ pub(crate) fn translate(
         _ => (Some(new.protocol), packet.frame_length() - start),
     };
     let is_sctp = protocol == Some(SCTP);
-    if is_sctp && packet.is_first_fragment && has_other_ports(&frame.head[start..], new) {
-        return Err(Drop::FragmentUnsupported);
+    if is_sctp && packet.fragment.is_some() && has_other_ports(&frame.head[start..], new) {
+        return Err(Drop::FragmentUntranslatable);
     }
     let old = (packet.source, packet.destination);
     write_addresses(
@@ -55,7 +49,7 @@ pub(crate) fn translate(
         (new.source, new.destination),
     );
     if let Some(protocol) = protocol {
-        let may_be_partial = !packet.is_first_fragment;
+        let may_be_partial = !packet.fragment.is_some();
         let above = Above {
             protocol,
             length: length as u32,
@@ -157,7 +151,7 @@ impl Quote {
                 let header = Ipv6HeaderSlice::from_slice(bytes).map_err(|_| Drop::Malformed)?;
                 let chain = walk_extensions(header.next_header(), header.header_len(), bytes)
                     .map_err(|_| Drop::Malformed)?;
-                if chain.is_later_fragment {
+                if chain.fragment.is_some_and(|fragment| fragment.offset != 0) {
                     return Err(Drop::Malformed);
                 }
                 (
@@ -314,7 +308,7 @@ fn adjust_addresses(sum: u16, old: Addresses, new: Addresses) -> u16 {
 /// The one sum that a difference cannot tell: a message of nothing but zeros, an echo reply, has
 /// the checksum 0xffff; in any other 0 is right.
 fn write_zero_of_icmp(frame: &mut FrameBytes<'_>, start: usize, packet: &Packet) {
-    if packet.is_first_fragment || word(frame.head, start + 2) != 0 {
+    if packet.fragment.is_some() || word(frame.head, start + 2) != 0 {
         return;
     }
     let mut running = checksum::Running::default();

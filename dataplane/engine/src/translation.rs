@@ -3,25 +3,19 @@
 //! One structure serves source translation, node ports, services and hairpins: a session turns
 //! `before` into `after`, and the reply to `after` into the reply to `before`.
 
-#![cfg_attr(
-    not(test),
-    allow(dead_code, reason = "the walk uses it once it translates")
-)]
-
 mod sessions;
 mod shares;
 mod source;
 mod state;
 mod table;
 
+use crate::flow_key::FlowKey;
 use crate::packet::{Packet, Transport};
 use crate::quoted::{Quoted, QuotedTransport};
 use crate::{EndpointId, Now};
 use std::net::IpAddr;
 
-#[allow(unused_imports, reason = "the walk uses it once it translates")]
 pub(crate) use sessions::{InsertError, NewSession, SessionSettings, Sessions};
-#[allow(unused_imports, reason = "the walk uses it once it translates")]
 pub(crate) use source::{Source, pick_address};
 pub use state::{SessionState, SessionTimeouts};
 pub use table::SessionTicket;
@@ -74,6 +68,19 @@ impl Tuple {
             source_port,
             destination_port,
         })
+    }
+
+    /// The tuple of what the endpoint of a flow sends.
+    pub(crate) fn of_key(key: &FlowKey) -> Self {
+        let ((source, destination), (source_port, destination_port)) =
+            (key.addresses(), key.ports());
+        Self {
+            protocol: key.protocol().number(),
+            source,
+            destination,
+            source_port,
+            destination_port,
+        }
     }
 
     /// The tuple of the packet that an ICMP error quotes, as its sender sent it.

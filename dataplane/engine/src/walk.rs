@@ -1,5 +1,6 @@
 //! What both halves of a packet's walk share: find its flow, on a miss ask policy.
 
+use crate::change::Seen;
 use crate::decide::{Question, decide};
 use crate::engine::EngineSettings;
 use crate::flow::{Flow, Side};
@@ -11,9 +12,10 @@ use crate::notice::Notices;
 use crate::packet::{Packet, TcpFlags};
 use crate::quoted::quoted;
 use crate::reset::Resets;
+use crate::translation::Sessions;
 use crate::{
-    Drop, Endpoint, EndpointKind, FrameBytes, Now, Outcome, Record, RecordKind, RuleHits, Snapshot,
-    address,
+    AffinityTable, Drop, Endpoint, EndpointKind, FrameBytes, Now, Outcome, Record, RecordKind,
+    RuleHits, Snapshot, address,
 };
 use portcullis_policy::{Identity, Tables, Verdict};
 
@@ -27,6 +29,8 @@ pub(crate) struct Walk<'a> {
     pub holds: &'a mut Holds,
     pub notices: &'a mut Notices,
     pub resets: &'a mut Resets,
+    pub sessions: &'a mut Sessions,
+    pub affinity: &'a mut AffinityTable,
     pub now: Now,
     /// Whether the frame has waited for the first fragment of its datagram: it does so once.
     pub has_waited: bool,
@@ -130,11 +134,12 @@ impl Walk<'_> {
         subject: &Endpoint,
         sender: Side,
         frame: &FrameBytes<'_>,
-        packet: &Packet,
+        seen: &Seen,
         peer: impl FnOnce() -> Identity,
     ) -> Result<Admission, Drop> {
+        let packet = &seen.packet;
         let Some(tuple) = tuple_of(packet) else {
-            return self.relate(subject, sender, frame, packet);
+            return self.relate(subject, sender, frame, seen);
         };
         let key = FlowKey::of(subject.id, sender, packet, &tuple);
         if let Some(ticket) = self.flows.find(&key, self.now)
@@ -192,13 +197,25 @@ impl Walk<'_> {
         subject: &Endpoint,
         sender: Side,
         frame: &FrameBytes<'_>,
-        packet: &Packet,
+        seen: &Seen,
     ) -> Result<Admission, Drop> {
-        let quoted = quoted(frame, packet)
-            .filter(|quoted| quoted.source == packet.destination)
-            .ok_or(Drop::IcmpErrorUnrelated)?;
         // The quoted packet went the other way.
-        let key = FlowKey::of_quoted(subject.id, sender.other(), &quoted);
+        let quoter = sender.other();
+        let key = match &seen.inner {
+            Some(inner) if inner.source == seen.packet.destination => FlowKey::between(
+                subject.id,
+                quoter,
+                inner.protocol,
+                0,
+                (inner.source, inner.destination),
+                (inner.source_port, inner.destination_port),
+            ),
+            Some(_) => return Err(Drop::IcmpErrorUnrelated),
+            None => quoted(frame, &seen.packet)
+                .filter(|quoted| quoted.source == seen.packet.destination)
+                .map(|quoted| FlowKey::of_quoted(subject.id, quoter, &quoted))
+                .ok_or(Drop::IcmpErrorUnrelated)?,
+        };
         let ticket = self
             .flows
             .find(&key, self.now)
@@ -293,9 +310,7 @@ impl Walk<'_> {
             Role::Answers => return Err(Drop::FlowUnknown),
             Role::Continues(flags) => flags,
         };
-        let age = self.now.0.saturating_sub(self.settings.started.0);
-        let is_learning = u128::from(age) < self.settings.midstream_learn.as_nanos();
-        if !is_learning || flags.has(TcpFlags::RST) {
+        if !self.is_learning(flags) {
             return Err(Drop::FlowUnknown);
         }
         let (source, destination) = packet.ports();

@@ -1,5 +1,6 @@
 //! How fragments pass: the first like any packet, the others by what the first one said.
 
+use crate::change::Seen;
 use crate::flow::Side;
 use crate::flow_key::{FlowKey, tuple_of};
 use crate::fragment::Datagram;
@@ -79,14 +80,14 @@ impl Walk<'_> {
         subject: &Endpoint,
         sender: Side,
         frame: &FrameBytes<'_>,
-        packet: &Packet,
-        datagram: Option<Datagram>,
+        seen: &Seen,
         peer: impl FnOnce() -> Identity,
     ) -> Result<Admission, Drop> {
+        let packet = &seen.packet;
         if !packet.is_later_fragment() {
-            return self.admit(subject, sender, frame, packet, peer);
+            return self.admit(subject, sender, frame, seen, peer);
         }
-        let datagram = datagram.ok_or(Drop::FragmentUnknown)?;
+        let datagram = seen.datagram.ok_or(Drop::FragmentUnknown)?;
         let key = FlowKey::of_datagram(subject.id, sender, packet, &datagram);
         // The first fragment entered the flow. Were it another's, or none, it did not pass.
         let ticket = self

@@ -4,11 +4,6 @@
 //! is asked when the old deadline comes, and arms the entry again. Levels of 64 lists, each level
 //! 64 times coarser than the one below. [Varghese and Lauck 1987, scheme 7]
 
-#![cfg_attr(
-    not(test),
-    allow(dead_code, reason = "the walk uses it once it translates")
-)]
-
 use crate::Now;
 use crate::links::{Links, List};
 

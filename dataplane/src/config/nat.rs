@@ -1,6 +1,7 @@
 //! Settings of address translation: port ranges and timeouts.
 
 use crate::xdp::PortRange;
+use portcullis_engine::{FlowTimeouts, SessionTimeouts};
 use serde::de::Error;
 use serde::{Deserialize, Deserializer};
 use serde_json::Value;
@@ -31,6 +32,39 @@ pub struct Timeouts {
     /// Every other protocol.
     #[serde(deserialize_with = "timeout")]
     pub other: Duration,
+}
+
+impl Timeouts {
+    /// For connections at the pods.
+    #[must_use]
+    pub fn of_flows(&self) -> FlowTimeouts {
+        FlowTimeouts {
+            tcp_opening: self.tcp_opening,
+            tcp_established: self.tcp_established,
+            tcp_closing: self.tcp_closing,
+            udp: self.udp,
+            sctp: self.other,
+            icmp: self.icmp,
+        }
+    }
+
+    /// For translations. None lives longer than the connection that it serves, where both are
+    /// open; one that nobody has answered gives its port back sooner.
+    #[must_use]
+    pub fn of_sessions(&self) -> SessionTimeouts {
+        let defaults = SessionTimeouts::default();
+        SessionTimeouts {
+            tcp_opening: self.tcp_opening.min(defaults.tcp_opening),
+            tcp_established: self.tcp_established,
+            tcp_half_closed: defaults.tcp_half_closed.min(self.tcp_established),
+            tcp_closing: self.tcp_closing,
+            udp_opening: self.udp.min(defaults.udp_opening),
+            udp_established: self.udp.max(defaults.udp_established),
+            icmp: self.icmp,
+            sctp_opening: self.other.min(defaults.sctp_opening),
+            sctp_established: self.other.max(defaults.sctp_established),
+        }
+    }
 }
 
 /// Cilium's: bpf-ct-timeout-regular-tcp-syn, -tcp, -tcp-fin and -any.

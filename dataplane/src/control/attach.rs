@@ -2,6 +2,7 @@
 
 use super::documents::settings_of;
 use super::endpoints::{Slot, SlotKey};
+use super::exits;
 use super::publish;
 use super::reconcile::Control;
 use crate::review::Reading;
@@ -79,11 +80,14 @@ impl Control {
     fn publish(&mut self) {
         let next = Generation(self.generation.0 + 1);
         let nodes = self.kernel.node_addresses();
-        self.services.update(self.documents.shared(), nodes);
+        self.services
+            .update(self.documents.shared(), self.config.serving(nodes));
+        self.plan_exits();
         let snapshot = publish::snapshot(
             next,
             self.tables.as_ref(),
             &self.services.table,
+            &self.exits,
             &self.slots,
             &self.kernel,
         );
@@ -118,6 +122,24 @@ impl Control {
                 "a worker did not adopt generation {} in time",
                 next.0
             ));
+        }
+    }
+
+    /// Works out how packets leave. The kernel program has to know before the first one does: its
+    /// answer would reach the host, which would end the connection.
+    fn plan_exits(&mut self) {
+        let services = &self.services.table;
+        let plan = exits::exit_plan(self.tables.as_deref(), services, &self.config, &self.kernel);
+        if *self.exits != plan {
+            self.exits = Arc::new(plan);
+        }
+        let ports = exits::egress_ports(&self.exits, &self.config);
+        let frontends = exits::frontends(services);
+        let taken = self.redirect.set_egress(&ports);
+        for error in [taken, self.redirect.set_frontends(&frontends)] {
+            if let Err(error) = error {
+                self.view.fault(error.to_string());
+            }
         }
     }
 

@@ -5,6 +5,7 @@ mod attach;
 pub mod directory;
 mod documents;
 mod endpoints;
+pub mod exits;
 pub mod host_pair;
 pub mod publish;
 mod reconcile;

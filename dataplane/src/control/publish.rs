@@ -5,7 +5,7 @@ use super::host_pair::{GATEWAY_IPV4, GATEWAY_IPV6, HOST_END};
 use crate::netlink::{Link, LinkAddress, LinkNeighbour, LinkRoute, Netlink, NetlinkError};
 use crate::observe::Names;
 use portcullis_engine::{
-    Endpoint, EndpointIndex, EndpointKind, MacAddress, Route, ServiceTable, Snapshot,
+    Endpoint, EndpointIndex, EndpointKind, ExitPlan, MacAddress, Route, ServiceTable, Snapshot,
 };
 use portcullis_policy::{Document, Generation, Identity, Object, Tables};
 use std::net::IpAddr;
@@ -76,6 +76,7 @@ pub fn snapshot(
     generation: Generation,
     tables: Option<&Arc<Tables>>,
     services: &Arc<ServiceTable>,
+    exits: &Arc<ExitPlan>,
     slots: &Slots,
     kernel: &KernelView,
 ) -> Snapshot {
@@ -89,6 +90,7 @@ pub fn snapshot(
         neighbours: hashbrown::HashMap::default(),
         gateway_addresses: (GATEWAY_IPV4, GATEWAY_IPV6),
         services: Arc::clone(services),
+        exits: Arc::clone(exits),
     };
     for (index, slot) in slots.iter() {
         let endpoint = endpoint(slot, tables, kernel);
@@ -116,11 +118,13 @@ fn endpoint(slot: &Slot, tables: Option<&Arc<Tables>>, kernel: &KernelView) -> E
         peer_mac: slot.wanted.mac.or(slot.learned_mac),
         own_mac: GATEWAY_MAC,
         mtu: slot.mtu,
+        exits: None,
     };
     match &slot.wanted.key {
         SlotKey::Pod { namespace, name } => {
             if let Some(tables) = tables {
                 endpoint.policy = tables.policy_of(namespace, name);
+                endpoint.exits = tables.exit_place(namespace, name);
                 endpoint.identity = tables
                     .identity_of_pod(namespace, name)
                     .unwrap_or(Identity::UNKNOWN);
@@ -179,6 +183,7 @@ pub fn is_same(old: &Snapshot, new: &Snapshot) -> bool {
         && old.routes == new.routes
         && old.neighbours == new.neighbours
         && old.services == new.services
+        && old.exits == new.exits
 }
 
 /// The names of a snapshot.

@@ -12,7 +12,7 @@ use crate::rings::{FreeFrames, Umem};
 use crate::status_view::StatusView;
 use crate::worker::WorkerHandle;
 use crate::xdp::Redirect;
-use portcullis_engine::{MacAddress, Snapshot};
+use portcullis_engine::{ExitPlan, MacAddress, Snapshot};
 use portcullis_policy::{
     Cidr, Generation, IdentityAllocator, NodeFacts, Object, Settings, Tables, compile,
 };
@@ -64,6 +64,7 @@ pub struct Control {
     pub(super) identities: IdentityAllocator,
     pub(super) tables: Option<Arc<Tables>>,
     pub(super) services: Services,
+    pub(super) exits: Arc<ExitPlan>,
     pub(super) kernel: KernelView,
     /// What the tables were compiled for.
     pub(super) facts: NodeFacts,
@@ -94,6 +95,7 @@ impl Control {
             Generation(0),
             None,
             &services.table,
+            &Arc::default(),
             &slots,
             &kernel,
         ));
@@ -110,6 +112,7 @@ impl Control {
             identities: IdentityAllocator::new(),
             tables: None,
             services,
+            exits: Arc::default(),
             kernel,
             facts: NodeFacts::default(),
             snapshot,
@@ -207,7 +210,8 @@ impl Control {
             .collect();
         warnings.extend(self.unrouted(&documents));
         let nodes = self.kernel.node_addresses();
-        self.services.update(documents.shared(), nodes);
+        self.services
+            .update(documents.shared(), self.config.serving(nodes));
         warnings.extend_from_slice(&self.services.conflicts);
         if !restart.is_empty() {
             warnings.push(format!(

@@ -64,6 +64,7 @@ impl Worker {
             let passed = self.take_passed(moment);
             let received = self.take_ready(moment);
             self.tend(moment);
+            self.send_resets(moment);
             self.finish(moment);
             self.counters.turns.add(1);
             idle_turns = if commands + passed + received > 0 {

@@ -109,18 +109,32 @@ impl Worker {
     /// Does what the egress half said.
     fn go_on(&mut self, outcome: Outcome, frame: Frame, moment: Now) {
         match outcome {
-            Outcome::HandOver(handover) => {
-                let owner = self.engine.worker_of(handover.to).map(usize::from);
-                match owner {
-                    Some(owner) if owner == self.index => {
-                        self.ingress(None, handover, frame, moment);
-                    }
-                    Some(owner) => self.pass(owner, handover, frame),
-                    None => self.discard(frame, Drop::EndpointGone),
-                }
-            }
+            Outcome::HandOver(handover) => self.hand_over(handover, frame, moment),
             Outcome::Hold(slot) => self.hold(slot, frame),
             outcome => self.carry_out(outcome, frame),
+        }
+    }
+
+    /// Takes a frame to the ingress half, here or at the worker that owns its destination.
+    fn hand_over(&mut self, handover: Handover, frame: Frame, moment: Now) {
+        match self.engine.worker_of(handover.to).map(usize::from) {
+            Some(owner) if owner == self.index => self.ingress(None, handover, frame, moment),
+            Some(owner) => self.pass(owner, handover, frame),
+            None => self.discard(frame, Drop::EndpointGone),
+        }
+    }
+
+    /// Tells both ends of connections that policy has just ended.
+    pub(super) fn send_resets(&mut self, moment: Now) {
+        while let Some(reset) = self.engine.take_reset() {
+            let Some(mut frame) = self.free.take() else {
+                self.counters.dropped(Drop::NoFreeFrame);
+                continue;
+            };
+            let length = reset.write(frame.view(&self.umem).bytes().head);
+            self.free.set_length(&mut frame, length);
+            self.counters.resets.add(1);
+            self.hand_over(*reset.handover(), frame, moment);
         }
     }
 
@@ -177,6 +191,17 @@ impl Worker {
                 }
             }
         }
+        if let Outcome::Return {
+            handover,
+            length,
+            reason,
+        } = outcome
+        {
+            self.counters.dropped(reason);
+            self.counters.answered.add(1);
+            self.free.set_length(&mut frame, usize::from(length));
+            return self.hand_over(handover, frame, moment);
+        }
         self.carry_out(outcome, frame);
     }
 
@@ -196,8 +221,8 @@ impl Worker {
                 self.transmit(to, frame);
             }
             Outcome::Drop(reason) => self.discard(frame, reason),
-            Outcome::HandOver(_) | Outcome::Hold(_) => {
-                unreachable!("only the egress half hands over or lets wait")
+            Outcome::HandOver(_) | Outcome::Return { .. } | Outcome::Hold(_) => {
+                unreachable!("what goes on to another half, or waits, has been taken there")
             }
         }
     }

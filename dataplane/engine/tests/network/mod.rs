@@ -168,6 +168,7 @@ pub fn snapshot_of(tables: Arc<Tables>, generation: u64) -> Snapshot {
         peer_mac: Some(party.mac),
         own_mac: gateway_mac(index),
         mtu: 65_535,
+        exits: tables.exit_place(namespace, name),
     };
     let endpoints = vec![
         pod(CLIENT, CLIENT_PARTY, "frontend", "client"),
@@ -183,6 +184,7 @@ pub fn snapshot_of(tables: Arc<Tables>, generation: u64) -> Snapshot {
             peer_mac: Some(HOST_PARTY.mac),
             own_mac: gateway_mac(HOST),
             mtu: 65_535,
+            exits: None,
         },
         Endpoint {
             id: EndpointId(104),
@@ -194,6 +196,7 @@ pub fn snapshot_of(tables: Arc<Tables>, generation: u64) -> Snapshot {
             peer_mac: None,
             own_mac: gateway_mac(UPLINK),
             mtu: 1500,
+            exits: None,
         },
     ];
     let endpoint_of = endpoints
@@ -233,6 +236,7 @@ pub fn snapshot_of(tables: Arc<Tables>, generation: u64) -> Snapshot {
         .collect(),
         gateway_addresses: (GATEWAY_V4, GATEWAY_V6),
         services: Arc::default(),
+        exits: Arc::default(),
     }
 }
 
@@ -372,7 +376,7 @@ impl Node {
                     engine.withdraw(&handover);
                 }
             }
-            end_of(outcome, frame)
+            returned(engine, outcome, frame, now, records)
         });
         if let End::Held(slot) = end {
             let before = self.held.insert(slot, bytes);
@@ -422,6 +426,38 @@ impl Node {
     }
 }
 
+/// Walks what the ingress half returns to its sender through the other half, as a worker does.
+fn returned(
+    engine: &mut Engine,
+    outcome: Outcome,
+    frame: &mut FrameBytes<'_>,
+    now: Now,
+    records: &mut Vec<Record>,
+) -> End {
+    let Outcome::Return {
+        handover,
+        length,
+        reason,
+    } = outcome
+    else {
+        return end_of(outcome, frame);
+    };
+    let mut answer = FrameBytes {
+        head: &mut *frame.head,
+        head_length: usize::from(length),
+        tail: &[],
+    };
+    let outcome = engine.ingress(&handover, &mut answer, now, records);
+    match end_of(outcome, &answer) {
+        End::Sent { to, frame } => End::Answered {
+            to,
+            frame,
+            reason: Some(reason),
+        },
+        other => panic!("an answer to who sent it ended as {other:?}"),
+    }
+}
+
 /// What the daemon would send, by the outcome.
 pub fn end_of(outcome: Outcome, frame: &FrameBytes<'_>) -> End {
     match outcome {
@@ -450,6 +486,7 @@ pub fn end_of(outcome: Outcome, frame: &FrameBytes<'_>) -> End {
             frame: frame.head[..usize::from(length)].to_vec(),
             reason,
         },
+        Outcome::Return { .. } => panic!("an answer that has yet to walk the other half"),
         Outcome::Hold(slot) => End::Held(slot),
         Outcome::Drop(reason) => End::Dropped(reason),
     }
