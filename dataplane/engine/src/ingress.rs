@@ -68,33 +68,50 @@ impl Walk<'_> {
         );
         let outcome = outcome_for(handover, endpoint, &packet, payload_max)?;
         if let Some(admission) = &admission {
-            let entry = self.enter(admission, Side::Remote, &packet)?;
-            if let Some(flow) = entry.and_then(|ticket| self.flows.flow_mut(ticket))
-                && handover.is_translated
-            {
-                flow.set_translated(true);
-            }
+            self.enter_at_target(handover, admission, &packet)?;
         }
         self.carry_out(&change, &mut packet, frame)?;
         rewrite::forward(frame, &packet, next_hop, endpoint.own_mac);
         if matches!(outcome, Outcome::Transmit(_)) {
             checksum::finish(frame, &packet);
         }
-        // A denial that is only reported is told whenever policy was asked.
+        let is_new = handover.is_opening || matches!(admission, Some(Admission::New { .. }));
+        self.tell_flow(endpoint, &packet, is_new);
+        Ok(outcome)
+    }
+
+    /// Begins or notes the flow of a packet that is about to be delivered to a pod.
+    fn enter_at_target(
+        &mut self,
+        handover: &Handover,
+        admission: &Admission,
+        packet: &Packet,
+    ) -> Result<(), Drop> {
+        let entry = self.enter(admission, Side::Remote, packet)?;
+        if let Some(flow) = entry.and_then(|ticket| self.flows.flow_mut(ticket))
+            && handover.is_translated
+        {
+            flow.set_translated(true);
+        }
+        Ok(())
+    }
+
+    /// Tells of a flow when it is new, and of a denial that is only reported whenever policy was
+    /// asked.
+    fn tell_flow(&mut self, endpoint: &Endpoint, packet: &Packet, is_new: bool) {
         let is_audited = [self.record.egress, self.record.ingress]
             .into_iter()
             .flatten()
             .any(|verdict| !verdict.decision.is_allowed());
-        let is_new = handover.is_opening || matches!(admission, Some(Admission::New { .. }));
-        if is_new || is_audited {
-            self.record.kind = RecordKind::Flow;
-            self.record.destination_identity = match &snapshot.tables {
-                Some(tables) => snapshot.identity_of(tables, packet.destination),
-                None => endpoint.identity,
-            };
-            self.is_telling = true;
+        if !is_new && !is_audited {
+            return;
         }
-        Ok(outcome)
+        self.record.kind = RecordKind::Flow;
+        self.record.destination_identity = match &self.snapshot.tables {
+            Some(tables) => self.snapshot.identity_of(tables, packet.destination),
+            None => endpoint.identity,
+        };
+        self.is_telling = true;
     }
 
     /// What a packet becomes where it goes out: a service speaks to its client under its own name,

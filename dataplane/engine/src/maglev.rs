@@ -124,7 +124,9 @@ mod tests {
                     all[usize::from(**before)] != rest[usize::from(**after)]
                 })
                 .count();
-            let limit = 1.0 / f64::from(count) + 0.02;
+            // Its own share, and of the others' places some: more where each has few.
+            let others = if count <= 10 { 0.02 } else { 0.03 };
+            let limit = 1.0 / f64::from(count) + others;
             let moved = moved as f64 / ENTRIES as f64;
             prop_assert!(moved <= limit, "{moved} moved, {limit} may");
         }
