@@ -10,16 +10,24 @@ use std::sync::Arc;
 /// The documents of one state of the source.
 #[derive(Debug, Default, Clone)]
 pub struct Documents {
-    /// Text and meaning of each file, by its name.
-    files: HashMap<String, (String, Vec<Document>)>,
+    /// Each file as it was read, by its name.
+    files: HashMap<Arc<str>, Arc<FileRead>>,
     /// The settings they were parsed under.
     settings: Option<Settings>,
     /// All documents in the order of their files.
-    all: Arc<Vec<Document>>,
+    all: Arc<Vec<Arc<Document>>>,
+}
+
+/// Text and meaning of a file.
+#[derive(Debug)]
+struct FileRead {
+    text: String,
+    documents: Vec<Arc<Document>>,
 }
 
 impl Documents {
-    /// Parses a state. Files whose text did not change are not parsed again.
+    /// Parses a state. Files whose text did not change are not parsed again: their documents are
+    /// the very same.
     ///
     /// # Errors
     /// Every fault of every file. `self` is as it was.
@@ -37,20 +45,24 @@ impl Documents {
         for SourceFile { name, text } in &state.files {
             let known = self
                 .files
-                .get(name)
-                .filter(|(old, _)| is_same_reading && old == text);
-            let documents = match known {
-                Some((_, documents)) => documents.clone(),
+                .get_key_value(name.as_str())
+                .filter(|(_, file)| is_same_reading && file.text == *text);
+            let (name, file) = match known {
+                Some((name, file)) => (Arc::clone(name), Arc::clone(file)),
                 None => match parse_documents(name, text, settings) {
-                    Ok(documents) => documents,
+                    Ok(documents) => {
+                        let documents = documents.into_iter().map(Arc::new).collect();
+                        let text = text.clone();
+                        (name.as_str().into(), Arc::new(FileRead { text, documents }))
+                    }
                     Err(faults) => {
                         errors.extend(faults);
                         continue;
                     }
                 },
             };
-            all.extend(documents.iter().cloned());
-            next.files.insert(name.clone(), (text.clone(), documents));
+            all.extend(file.documents.iter().cloned());
+            next.files.insert(name, file);
         }
         if errors.is_empty() {
             next.all = Arc::new(all);
@@ -62,13 +74,13 @@ impl Documents {
 
     /// All documents, in the order of their files.
     #[must_use]
-    pub fn all(&self) -> &[Document] {
+    pub fn all(&self) -> &[Arc<Document>] {
         &self.all
     }
 
     /// The same, to be kept while others come into force.
     #[must_use]
-    pub fn shared(&self) -> Arc<Vec<Document>> {
+    pub fn shared(&self) -> Arc<Vec<Arc<Document>>> {
         Arc::clone(&self.all)
     }
 
