@@ -1,54 +1,66 @@
 //! What differs between the documents that are held and those that there are now.
 
 use crate::population::place;
-use crate::{Change, Document, DocumentError, DocumentOrigin, ObjectKey};
-use hashbrown::HashMap;
-use std::collections::BTreeMap;
+use crate::{Change, Document, DocumentError, ObjectKey};
+use hashbrown::{HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-/// The name of an object among all others, borrowed.
-type Name<'a> = (&'static str, Option<&'a str>, &'a str);
-
-fn name(origin: &DocumentOrigin) -> Name<'_> {
-    (origin.kind, origin.namespace.as_deref(), &origin.name)
-}
-
 /// What leads from the documents that are held to these; with an error for each object that these
-/// have twice, of which only the first counts.
+/// have twice.
 ///
-/// A document that says the same in another place is another: rules tell where they stand.
+/// A document that says the same in another place is another: rules tell where they stand. What
+/// is the very same is told by its address and not looked at: names are compared only of the rest.
 pub(crate) fn differences(
     held: &BTreeMap<ObjectKey, Arc<Document>>,
     documents: &[Arc<Document>],
 ) -> (Vec<Change>, Vec<DocumentError>) {
-    let mut firsts: HashMap<Name<'_>, &Arc<Document>> = HashMap::with_capacity(documents.len());
+    let places = held.iter().map(|(key, old)| (Arc::as_ptr(old), key));
+    let mut gone: HashMap<*const Document, &ObjectKey> = places.collect();
+    let others: Vec<_> = documents
+        .iter()
+        .filter(|document| gone.remove(&Arc::as_ptr(document)).is_none())
+        .collect();
+    let mut gone: BTreeSet<&ObjectKey> = gone.into_values().collect();
+    let mut seen = HashSet::new();
+    let (mut puts, mut is_once) = (Vec::new(), true);
+    for document in others {
+        let key = ObjectKey::from(&document.origin);
+        let is_new = match held.get(&key) {
+            None => true,
+            Some(old) if gone.remove(&key) => old != document,
+            Some(_) => {
+                // The held one is still there, or was met above.
+                is_once = false;
+                continue;
+            }
+        };
+        is_once &= seen.insert(key);
+        if is_new {
+            puts.push(Change::Put(Arc::clone(document)));
+        }
+    }
+    let errors = if is_once {
+        Vec::new()
+    } else {
+        duplicates(documents)
+    };
+    let removed = gone.into_iter().cloned().map(Change::Remove);
+    (removed.chain(puts).collect(), errors)
+}
+
+/// An error for each object that is there already.
+fn duplicates(documents: &[Arc<Document>]) -> Vec<DocumentError> {
+    let mut firsts: HashMap<ObjectKey, &Document> = HashMap::new();
     let mut errors = Vec::new();
     for document in documents {
-        let name = name(&document.origin);
-        match firsts.get(&name) {
+        let key = ObjectKey::from(&document.origin);
+        match firsts.get(&key) {
             Some(first) => errors.push(twice(document, first)),
-            None => drop(firsts.insert(name, document)),
+            None => drop(firsts.insert(key, document)),
         }
     }
-    let mut changes = Vec::new();
-    for (key, old) in held {
-        let name = (key.kind, key.namespace.as_deref(), key.name.as_str());
-        match firsts.remove(&name) {
-            None => changes.push(Change::Remove(key.clone())),
-            Some(new) if Arc::ptr_eq(old, new) || old == new => {}
-            Some(new) => changes.push(Change::Put(Arc::clone(new))),
-        }
-    }
-    if !firsts.is_empty() {
-        // In the order of the documents: numbers are given in it.
-        let is_new = |document: &&Arc<Document>| {
-            let first = firsts.get(&name(&document.origin));
-            first.is_some_and(|first| Arc::ptr_eq(first, document))
-        };
-        let new = documents.iter().filter(is_new);
-        changes.extend(new.map(|document| Change::Put(Arc::clone(document))));
-    }
-    (changes, errors)
+    errors
 }
 
 /// The same object twice.

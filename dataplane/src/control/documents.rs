@@ -4,14 +4,13 @@ use super::source::{SourceFile, SourceState};
 use crate::config::Config;
 use crate::status::DocumentsStatus;
 use portcullis_policy::{Document, DocumentError, Object, Settings, parse_documents};
-use std::collections::HashMap;
 use std::sync::Arc;
 
 /// The documents of one state of the source.
 #[derive(Debug, Default, Clone)]
 pub struct Documents {
-    /// Each file as it was read, by its name.
-    files: HashMap<Arc<str>, Arc<FileRead>>,
+    /// Each file as it was read, in the order of the source.
+    files: Vec<Arc<FileRead>>,
     /// The settings they were parsed under.
     settings: Option<Settings>,
     /// All documents in the order of their files.
@@ -21,6 +20,7 @@ pub struct Documents {
 /// Text and meaning of a file.
 #[derive(Debug)]
 struct FileRead {
+    name: String,
     text: String,
     documents: Vec<Arc<Document>>,
 }
@@ -42,19 +42,19 @@ impl Documents {
         };
         let (mut all, mut errors) = (Vec::new(), Vec::new());
         let is_same_reading = self.settings.as_ref() == Some(settings);
+        // Both in the order of names, so they are walked side by side.
+        let mut known = self.files.iter().peekable();
         for SourceFile { name, text } in &state.files {
-            let known = self
-                .files
-                .get_key_value(name.as_str())
-                .filter(|(_, file)| is_same_reading && file.text == *text);
-            let (name, file) = match known {
-                Some((name, file)) => (Arc::clone(name), Arc::clone(file)),
-                None => match parse_documents(name, text, settings) {
-                    Ok(documents) => {
-                        let documents = documents.into_iter().map(Arc::new).collect();
-                        let text = text.clone();
-                        (name.as_str().into(), Arc::new(FileRead { text, documents }))
-                    }
+            while known.next_if(|file| file.name < *name).is_some() {}
+            let is_same = |file: &&Arc<FileRead>| file.name == *name && file.text == *text;
+            let file = match known.peek().copied().filter(is_same) {
+                Some(file) if is_same_reading => Arc::clone(file),
+                _ => match parse_documents(name, text, settings) {
+                    Ok(documents) => Arc::new(FileRead {
+                        name: name.clone(),
+                        text: text.clone(),
+                        documents: documents.into_iter().map(Arc::new).collect(),
+                    }),
                     Err(faults) => {
                         errors.extend(faults);
                         continue;
@@ -62,7 +62,7 @@ impl Documents {
                 },
             };
             all.extend(file.documents.iter().cloned());
-            next.files.insert(name, file);
+            next.files.push(file);
         }
         if errors.is_empty() {
             next.all = Arc::new(all);
