@@ -11,8 +11,8 @@ use std::time::{Duration, Instant};
 
 /// Questions of one round: more than a first-level cache holds of tables.
 const QUESTIONS: usize = 1 << 16;
-/// Endpoints whose tables together are far larger than a second-level cache.
-const ENDPOINTS: usize = 99;
+/// Endpoints whose tables together are far larger than a second-level cache, and than the last one.
+const ENDPOINTS: [usize; 2] = [19, 99];
 
 fn documents(text: &str) -> Vec<Document> {
     // A file has fewer documents than this cluster.
@@ -125,29 +125,29 @@ fn ask(tables: &Tables, subject: PolicyIndex, (peer, port): (Identity, u16)) {
 /// Each question about another endpoint, peer and port, over tables that no cache near the core
 /// holds: code and pages stay warm, data does not. None begins before the last one is answered.
 fn verdicts_cold(criterion: &mut Criterion) {
-    let tables = endpoints(ENDPOINTS, 10_000, 500);
-    println!(
-        "{ENDPOINTS} endpoints, 500 rules each: {} MiB",
-        tables.policy_bytes() >> 20
-    );
-    let subjects: Vec<_> = (0..ENDPOINTS)
-        .filter_map(|number| {
-            tables.policy_of(&format!("ns-{}", number % 50), &format!("pod-{number}"))
-        })
-        .collect();
-    let questions = questions(&tables);
-    let mut position = 0;
     let mut group = criterion.benchmark_group("verdict");
-    group.bench_function("10000 identities, 500 rules, data cold", |bencher| {
-        bencher.iter(|| {
-            let (peer, port) = questions[position % QUESTIONS];
-            // An odd number of them, so that endpoints and questions meet anew each round.
-            let subject = subjects[position % ENDPOINTS];
-            let verdict = tables.judge(subject, Direction::Ingress, peer, Protocol::Tcp, port);
-            let is_odd = verdict.rule == Some(RuleId(u32::MAX));
-            position = position.wrapping_add(1 + usize::from(black_box(is_odd)));
+    for count in ENDPOINTS {
+        let tables = endpoints(count, 10_000, 500);
+        let size = tables.policy_bytes() >> 20;
+        let subjects: Vec<_> = (0..count)
+            .filter_map(|number| {
+                tables.policy_of(&format!("ns-{}", number % 50), &format!("pod-{number}"))
+            })
+            .collect();
+        let questions = questions(&tables);
+        let mut position = 0_usize;
+        let name = format!("10000 identities, 500 rules, data cold, {size} MiB of tables");
+        group.bench_function(name, |bencher| {
+            bencher.iter(|| {
+                let (peer, port) = questions[position % QUESTIONS];
+                // An odd number of them, so that endpoints and questions meet anew each round.
+                let subject = subjects[position % count];
+                let verdict = tables.judge(subject, Direction::Ingress, peer, Protocol::Tcp, port);
+                let is_odd = verdict.rule == Some(RuleId(u32::MAX));
+                position = position.wrapping_add(1 + usize::from(black_box(is_odd)));
+            });
         });
-    });
+    }
 }
 
 fn verdicts(criterion: &mut Criterion) {

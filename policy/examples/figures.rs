@@ -322,6 +322,8 @@ fn cold(endpoints: usize, identities: usize, rules: usize) {
 }
 
 fn main() {
+    // Beyond the second-level cache, and beyond the last one.
+    cold(20, 10_000, 500);
     cold(100, 10_000, 500);
     one_endpoint(100, 10);
     one_endpoint(10_000, 500);
