@@ -25,6 +25,10 @@ impl Walk<'_> {
         datagram: Option<Datagram>,
         frame: &FrameBytes<'_>,
     ) -> Change {
+        // Where nothing is translated, nothing is looked for.
+        if self.sessions.count() == 0 {
+            return Change::Nothing;
+        }
         if packet.is_icmp_error() {
             return self.error_change(endpoint, packet, frame);
         }
