@@ -4,10 +4,7 @@ use super::chunks::{Chunk, NONE, Place};
 use super::frame::Frame;
 use super::umem::{CHUNK_ROOM, POOL_BATCH, Umem};
 use std::sync::Arc;
-use xsk_rs::FrameDesc;
 
-/// Descriptors that pass between rings and memory in one go.
-pub(super) const BURST: usize = 64;
 /// A list this long gives a batch back to the pool.
 const LOCAL_MAX: usize = 3 * POOL_BATCH;
 
@@ -18,8 +15,6 @@ const LOCAL_MAX: usize = 3 * POOL_BATCH;
 pub struct FreeFrames {
     pub(super) umem: Arc<Umem>,
     chunks: Vec<u32>,
-    /// Room for descriptors on their way, so that sockets need none of their own.
-    pub(super) burst: Box<[FrameDesc; BURST]>,
 }
 
 impl FreeFrames {
@@ -31,7 +26,6 @@ impl FreeFrames {
         Self {
             umem: umem.clone(),
             chunks,
-            burst: Box::new([FrameDesc::default(); BURST]),
         }
     }
 

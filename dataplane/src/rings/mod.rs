@@ -70,6 +70,7 @@ mod error;
 mod fill;
 mod frame;
 mod free;
+mod kernel;
 mod queues;
 mod socket;
 mod umem;

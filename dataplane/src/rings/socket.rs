@@ -1,26 +1,24 @@
 //! One interface's rings: packets in, packets out.
 
 use super::chain::{Assembly, Chain, Fault, Piece};
-use super::chunks::{NONE, Place};
+use super::chunks::Place;
 use super::error::{InterfaceLost, RingError};
 use super::fill::FillDepth;
-use super::frame::{Frame, PIECES_MAX};
-use super::free::{BURST, FreeFrames};
-use super::queues::{self, Queues, RING_ENTRIES_FILL, RING_ENTRIES_TRANSMIT};
+use super::frame::Frame;
+use super::free::FreeFrames;
+use super::kernel::{CONTINUED, Descriptor, Queues, TOLD};
+use super::queues::{self, RING_ENTRIES_FILL};
 use super::umem::{CHUNK_BYTES, Umem};
 use rustix::io::Errno;
+use rustix::net::xdp::XdpStatistics;
 use rustix::net::{SendFlags, send};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
-use xsk_rs::FrameDesc;
-
-/// More pieces of the packet follow (`XDP_PKT_CONTD`, linux/if_xdp.h).
-const CONTINUED: u32 = 1;
 
 /// What a socket has seen, and holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct SocketCounters {
-    /// Received packets dropped because of more than [`PIECES_MAX`] pieces: `Drop::ChainTooLong`.
+    /// Received packets dropped because of more than [`PIECES_MAX`](super::PIECES_MAX) pieces: `Drop::ChainTooLong`.
     pub chains_too_long: u64,
     /// Received packets dropped because they did not lie where the kernel puts them: never seen.
     pub frames_misplaced: u64,
@@ -87,13 +85,10 @@ impl Socket {
     /// The slot is in use; the interface does not exist; its queue has another socket, for longer
     /// than 3 s.
     pub fn open(umem: &Arc<Umem>, interface: &str, slot: u32) -> Result<Self, RingError> {
-        let Some(slot) = umem.slot_take(slot) else {
-            return Err(RingError::new(
-                interface,
-                format!("slot {slot} is in use or too large"),
-            ));
-        };
-        let queues = queues::open(&umem.region, interface).inspect_err(|_| umem.slot_give(slot))?;
+        let index = queues::index_of(interface)?;
+        let slot = umem.slot_take(slot, interface, index)?;
+        let queues = queues::open(&umem.memory, interface, index)
+            .inspect_err(|_| umem.slot_give(slot))?;
         let idle = umem.idle_depth();
         Ok(Self {
             umem: umem.clone(),
@@ -126,22 +121,16 @@ impl Socket {
         let full = before + most.min(batch.capacity() - before);
         let mut pieces = 0;
         while batch.len() < full {
-            // A piece ends at most one packet, so this many cannot be too many.
-            let want = BURST.min(full - batch.len());
-            // SAFETY: all sockets have the same memory, and what is fetched is noted as held.
-            let count = unsafe { self.queues().receive.consume(&mut free.burst[..want]) };
-            for index in 0..count {
-                let piece = free.burst[index];
-                if let Some(frame) = self.join(&piece, free) {
-                    batch.push(frame);
-                }
-            }
-            pieces += count as u32;
-            if count < want {
+            let Some(piece) = self.queues().receive.take() else {
                 break;
+            };
+            pieces += 1;
+            if let Some(frame) = self.join(&piece, free) {
+                batch.push(frame);
             }
         }
         if pieces > 0 {
+            self.queues().receive.release();
             debug_assert!(
                 pieces <= self.receive_chunks,
                 "received into chunks never given"
@@ -181,32 +170,35 @@ impl Socket {
         }
     }
 
-    /// Puts a packet into the transmit ring, all its pieces; [`Socket::kick`] sends it.
+    /// Puts a packet into the transmit ring as it is, all its pieces; [`Socket::kick`] sends it.
     ///
     /// # Errors
     /// Gives the frame back when the ring has no room for it, or when it is empty.
     #[inline]
     pub fn transmit(&mut self, frame: Frame) -> Result<(), Frame> {
+        self.submit(frame, 0)
+    }
+
+    /// The same for a packet with a partial checksum, which the kernel finishes or hands on
+    /// unfinished to whom that suffices: the word at `start` + `offset`, over all that follows
+    /// `start`.
+    ///
+    /// # Errors
+    /// As [`Socket::transmit`]; and when the checksum does not lie in the frame's head, or
+    /// [`Umem::finishes_checksums`] is not so.
+    #[inline]
+    pub fn transmit_partial(&mut self, frame: Frame, start: u16, offset: u16) -> Result<(), Frame> {
         self.umem.check(&frame);
-        if frame.length == 0 {
-            // The kernel skips an empty descriptor and never gives its chunk back.
+        let end = usize::from(start) + usize::from(offset) + 2;
+        let head = usize::from(self.umem.chunks.get(frame.head).length);
+        // The kernel would refuse the descriptor and never give its chunk back.
+        if end > head || !self.umem.finishes_checksums() {
+            debug_assert!(false, "a checksum at {start} + {offset} of {frame:?}");
             return Err(frame);
         }
-        let place = Place::Rings(self.slot);
-        if frame.pieces == 1 {
-            // SAFETY: the frame, hence its chunk, is ours.
-            let piece = unsafe { self.umem.describe(frame.head, frame.length as u16) };
-            // SAFETY: the chunk is of this memory and leaves our hands below.
-            if unsafe { self.queues().transmit.produce_one(&piece) } == 0 {
-                return Err(frame);
-            }
-            self.umem.chunks.set_empty(frame.head, place);
-        } else if !self.transmit_chain(&frame, place) {
-            return Err(frame);
-        }
-        self.transmit_chunks += u32::from(frame.pieces);
-        frame.dissolve();
-        Ok(())
+        // SAFETY: the frame, hence its first chunk, is ours.
+        unsafe { self.umem.ask_for_checksum(frame.head, start, offset) };
+        self.submit(frame, TOLD)
     }
 
     /// Has the kernel send what is in the transmit ring, and takes back what was sent: once for
@@ -241,17 +233,16 @@ impl Socket {
     pub fn reap(&mut self, free: &mut FreeFrames) -> u32 {
         self.check(free);
         let mut chunks = 0;
-        while self.transmit_chunks > 0 {
-            // SAFETY: all sockets have the same memory, and what comes back is noted as free.
-            let count = unsafe { self.queues().completion.consume(&mut free.burst[..]) };
-            for index in 0..count {
-                free.give_chunk(chunk_of(&free.burst[index]));
-            }
-            chunks += count as u32;
-            self.transmit_chunks -= count as u32;
-            if count < BURST {
+        while chunks < self.transmit_chunks {
+            let Some(address) = self.queues().completion.take() else {
                 break;
-            }
+            };
+            free.give_chunk(chunk_of(address));
+            chunks += 1;
+        }
+        if chunks > 0 {
+            self.queues().completion.release();
+            self.transmit_chunks -= chunks;
         }
         chunks
     }
@@ -269,28 +260,21 @@ impl Socket {
         let (pooled, reserve) = (self.umem.pooled(), self.umem.settings.transmit_reserve);
         let spare = pooled.saturating_sub(reserve) / 2;
         let idle = self.depth.idle().saturating_sub(self.receive_chunks);
-        let mut want = short.min(spare.max(idle.min(pooled.saturating_sub(reserve / 2))));
-        while want > 0 {
-            let count = self.gather(free, want.min(BURST as u32) as usize);
-            // SAFETY: the chunks are of this memory and were taken out of the free list.
-            let given = unsafe { self.queues().fill.produce(&free.burst[..count]) };
-            let place = if given == 0 {
-                Place::Held
-            } else {
-                Place::Rings(self.slot)
+        let want = short.min(spare.max(idle.min(pooled.saturating_sub(reserve / 2))));
+        let place = Place::Rings(self.slot);
+        let mut given = 0;
+        while given < want && self.queues().fill.has_room(1) {
+            let Some(chunk) = free.take_chunk() else {
+                break;
             };
-            for index in 0..count {
-                let chunk = chunk_of(&free.burst[index]);
-                self.umem.chunks.set_empty(chunk, place);
-                if given == 0 {
-                    free.give_chunk(chunk);
-                }
-            }
-            if given == 0 {
-                return;
-            }
-            self.receive_chunks += given as u32;
-            want -= given as u32;
+            self.umem.chunks.set_empty(chunk, place);
+            let address = u64::from(chunk) * CHUNK_BYTES as u64;
+            self.queues().fill.push(address);
+            given += 1;
+        }
+        if given > 0 {
+            self.queues().fill.publish();
+            self.receive_chunks += given;
         }
     }
 
@@ -301,26 +285,33 @@ impl Socket {
 
     /// Whether packets wait in the transmit ring for another [`Socket::kick`].
     #[must_use]
-    pub fn has_pending(&mut self) -> bool {
+    pub fn has_pending(&self) -> bool {
         self.queued() > 0
     }
 
     /// What the socket has seen and holds. Asks the kernel: not for every packet.
     #[must_use]
     pub fn counters(&self) -> SocketCounters {
-        let queues = self.queues.as_ref().expect("open until dropped");
-        let kernel = queues.receive.fd().xdp_statistics().unwrap_or_default();
+        let kernel = self.open_queues().statistics();
+        let of = |count: fn(&XdpStatistics) -> Option<u64>| {
+            kernel.as_ref().ok().and_then(count).unwrap_or(0)
+        };
         SocketCounters {
             chains_too_long: self.chains_too_long,
             frames_misplaced: self.frames_misplaced,
             receive_chunks: self.receive_chunks,
             transmit_chunks: self.transmit_chunks,
             fill_target: self.depth.target(),
-            receive_ring_full: kernel.rx_ring_full(),
-            fill_ring_empty: kernel.rx_fill_ring_empty_descs(),
-            receive_dropped: kernel.rx_dropped(),
-            transmit_invalid: kernel.tx_invalid_descs(),
+            receive_ring_full: of(|kernel| kernel.rx_ring_full),
+            fill_ring_empty: of(|kernel| kernel.rx_fill_ring_empty_descs),
+            receive_dropped: of(|kernel| Some(kernel.rx_dropped)),
+            transmit_invalid: of(|kernel| Some(kernel.tx_invalid_descs)),
         }
+    }
+
+    #[inline]
+    fn open_queues(&self) -> &Queues {
+        self.queues.as_ref().expect("open until dropped")
     }
 
     #[inline]
@@ -339,17 +330,17 @@ impl Socket {
 
     /// Pieces in the transmit ring that the kernel has not taken.
     #[inline]
-    fn queued(&mut self) -> u32 {
-        RING_ENTRIES_TRANSMIT - self.queues().transmit.nb_free_exact()
+    fn queued(&self) -> u32 {
+        self.open_queues().transmit.queued()
     }
 
     /// Adds a received piece to its packet, and gives the packet if that was the last.
     #[inline]
-    fn join(&mut self, piece: &FrameDesc, free: &mut FreeFrames) -> Option<Frame> {
+    fn join(&mut self, piece: &Descriptor, free: &mut FreeFrames) -> Option<Frame> {
         let piece = Piece {
-            address: piece.addr(),
-            length: piece.lengths().data(),
-            continued: piece.has_more_frames(),
+            address: piece.addr as usize,
+            length: piece.len as usize,
+            continued: piece.options.bits() & CONTINUED != 0,
         };
         let Chain {
             head,
@@ -367,46 +358,36 @@ impl Socket {
         None
     }
 
-    /// Takes up to `most` free chunks and describes them in the list's burst; gives their number.
+    /// Puts the pieces of a packet into the transmit ring, all or none, the first with `options`.
     #[inline]
-    fn gather(&self, free: &mut FreeFrames, most: usize) -> usize {
-        for count in 0..most {
-            let Some(chunk) = free.take_chunk() else {
-                return count;
-            };
-            free.burst[count] = self.umem.descriptors[chunk as usize];
+    fn submit(&mut self, frame: Frame, options: u32) -> Result<(), Frame> {
+        self.umem.check(&frame);
+        let pieces = u32::from(frame.pieces);
+        // The kernel skips an empty descriptor and never gives its chunk back.
+        if frame.length == 0 || !self.queues().transmit.has_room(pieces) {
+            return Err(frame);
         }
-        most
-    }
-
-    /// Puts the pieces of a packet into the transmit ring, all or none; says which.
-    fn transmit_chain(&mut self, frame: &Frame, place: Place) -> bool {
-        let mut pieces = [FrameDesc::default(); PIECES_MAX];
-        let mut chunks = [NONE; PIECES_MAX];
-        let (count, mut next) = (frame.pieces(), frame.head);
-        for index in 0..count {
+        let (mut next, mut options) = (frame.head, options);
+        for left in (0..pieces).rev() {
             let chunk = self.umem.chunks.get(next);
-            // SAFETY: the frame, hence each of its chunks, is ours.
-            pieces[index] = unsafe { self.umem.describe(next, chunk.length) };
-            pieces[index].set_options(if index + 1 < count { CONTINUED } else { 0 });
-            chunks[index] = next;
-            next = chunk.next;
+            options |= if left > 0 { CONTINUED } else { 0 };
+            let piece = self.umem.describe(next, chunk.length, options);
+            self.queues().transmit.push(piece);
+            // It leaves our hands with the frame, below.
+            self.umem.chunks.set_empty(next, Place::Rings(self.slot));
+            (next, options) = (chunk.next, 0);
         }
-        // SAFETY: the chunks are of this memory and leave our hands with the frame.
-        if unsafe { self.queues().transmit.produce(&pieces[..count]) } == 0 {
-            return false;
-        }
-        for &chunk in &chunks[..count] {
-            self.umem.chunks.set_empty(chunk, place);
-        }
-        true
+        self.queues().transmit.publish();
+        self.transmit_chunks += pieces;
+        frame.dissolve();
+        Ok(())
     }
 }
 
 impl AsFd for Socket {
     #[inline]
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.queues.as_ref().expect("open until dropped").as_fd()
+        self.open_queues().as_fd()
     }
 }
 
@@ -433,8 +414,8 @@ impl Drop for Socket {
     }
 }
 
-/// The chunk that a descriptor points into.
+/// The chunk that an address lies in.
 #[inline]
-fn chunk_of(descriptor: &FrameDesc) -> u32 {
-    (descriptor.addr() / CHUNK_BYTES) as u32
+fn chunk_of(address: u64) -> u32 {
+    (address / CHUNK_BYTES as u64) as u32
 }

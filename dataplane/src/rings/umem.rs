@@ -3,14 +3,12 @@
 use super::chunks::{ChunkTable, NONE, Place, SLOTS_MAX};
 use super::error::RingError;
 use super::frame::Frame;
-use super::queues::{self, Queues, queue_size};
+use super::kernel::{self, Descriptor, Memory};
+use super::queues;
 use crossbeam::queue::ArrayQueue;
-use std::collections::HashSet;
-use std::slice;
+use std::collections::HashMap;
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
-use xsk_rs::FrameDesc;
-use xsk_rs::config::{FrameSize, UmemConfig};
 
 /// Bytes of a chunk. The kernel accepts no larger ones.
 pub const CHUNK_BYTES: usize = 4096;
@@ -33,16 +31,19 @@ pub struct UmemSettings {
     pub transmit_reserve: u32,
     /// The interface that the memory itself is bound to: one that never goes away.
     pub anchor: String,
+    /// Whether the kernel shall finish checksums of what is sent, if it can.
+    pub offload_checksums: bool,
 }
 
 impl Default for UmemSettings {
-    /// 64 MiB, 32 chunks for an idle interface, an eighth in reserve.
+    /// 64 MiB, 32 chunks for an idle interface, an eighth in reserve, checksums by the kernel.
     fn default() -> Self {
         Self {
             frames: 16_384,
             fill_idle: 32,
             transmit_reserve: 2048,
             anchor: "lo".to_owned(),
+            offload_checksums: true,
         }
     }
 }
@@ -70,17 +71,14 @@ pub struct Census {
 pub struct Umem {
     id: u16,
     pub(super) settings: UmemSettings,
-    pub(super) region: xsk_rs::Umem,
-    /// For each chunk the descriptor of its start: xsk-rs lets nobody else make one.
-    pub(super) descriptors: Box<[FrameDesc]>,
+    pub(super) memory: Memory,
     pub(super) chunks: ChunkTable,
     /// Free chunks that no worker has at hand.
     pool: ArrayQueue<[u32; POOL_BATCH]>,
     /// What is left of a list that ended with less than a batch. Control path only.
     remainder: Mutex<Vec<u32>>,
-    /// Slots of open sockets. Control path only.
-    slots: Mutex<HashSet<u16>>,
-    _anchor: Mutex<Queues>,
+    /// Slots of open sockets, and the interfaces that they are bound to. Control path only.
+    slots: Mutex<HashMap<u16, u32>>,
 }
 
 impl Umem {
@@ -97,26 +95,12 @@ impl Umem {
         // Frames tell by it whose they are, so it is never used twice.
         let id = u16::try_from(NEXT.fetch_add(1, Relaxed))
             .map_err(|_| RingError::new("shared memory", "made 65536 times in one process"))?;
-        let failed = |error: &dyn std::error::Error| {
-            RingError::new("shared memory", queues::with_source(error))
-        };
-        let config = UmemConfig::builder()
-            .frame_size(FrameSize::new(CHUNK_BYTES as u32).map_err(|error| failed(&error))?)
-            .fill_queue_size(queue_size(queues::RING_ENTRIES_FILL)?)
-            .comp_queue_size(queue_size(queues::RING_ENTRIES_COMPLETION)?)
-            .build()
-            .map_err(|error| failed(&error))?;
-        let frames = settings.frames.try_into().map_err(|error| failed(&error))?;
-        let (region, descriptors) =
-            xsk_rs::Umem::new(config, frames, false).map_err(|error| failed(&error))?;
-        for (index, descriptor) in descriptors.iter().enumerate() {
-            assert_eq!(
-                descriptor.addr(),
-                index * CHUNK_BYTES + HEADROOM,
-                "layout of xsk-rs"
-            );
-        }
-        let anchor = queues::open_anchor(&region, &settings.anchor)?;
+        let memory = queues::open_memory(
+            settings.frames as usize * CHUNK_BYTES,
+            CHUNK_BYTES,
+            settings.offload_checksums,
+            &settings.anchor,
+        )?;
         let batches = settings.frames as usize / POOL_BATCH;
         let pool = ArrayQueue::new(batches);
         for batch in 0..batches {
@@ -127,13 +111,11 @@ impl Umem {
         Ok(Arc::new(Self {
             id,
             settings: settings.clone(),
-            region,
-            descriptors: descriptors.into(),
+            memory,
             chunks: ChunkTable::new(settings.frames),
             pool,
             remainder: Mutex::default(),
             slots: Mutex::default(),
-            _anchor: Mutex::new(anchor),
         }))
     }
 
@@ -175,6 +157,12 @@ impl Umem {
             .len() as u32
     }
 
+    /// Whether the kernel finishes checksums: [`Socket::transmit_partial`](super::Socket) works.
+    #[must_use]
+    pub fn finishes_checksums(&self) -> bool {
+        self.memory.has_metadata()
+    }
+
     /// The whole room of a chunk, behind the headroom.
     ///
     /// # Safety
@@ -185,28 +173,43 @@ impl Umem {
         reason = "the chunk's holder is exclusive, not the memory's"
     )]
     pub(super) unsafe fn room<'a>(&self, chunk: u32) -> &'a mut [u8] {
-        let mut descriptor = self.descriptors[chunk as usize];
-        // SAFETY: the descriptor is of this memory, and the caller holds the chunk.
-        let mut data = unsafe { self.region.data_mut(&mut descriptor) };
-        data.cursor().set_pos(CHUNK_ROOM);
-        let room = data.contents_mut();
-        // SAFETY: the same bytes; the memory is mapped as long as a frame of it is viewed, because
-        // a view borrows both.
-        unsafe { slice::from_raw_parts_mut(room.as_mut_ptr(), room.len()) }
+        self.check_chunk(chunk);
+        // SAFETY: within the memory, and the caller holds the chunk. The memory is mapped as long
+        // as a frame of it is viewed, because a view borrows both.
+        unsafe { self.memory.bytes(address_of(chunk), CHUNK_ROOM) }
     }
 
-    /// The descriptor of a chunk with a piece of `length` bytes in it.
+    /// Asks the kernel to finish a checksum of the packet that begins in a chunk: the one at
+    /// `start` + `offset`, over everything from `start`.
     ///
     /// # Safety
     /// The caller holds the chunk.
     #[inline]
-    pub(super) unsafe fn describe(&self, chunk: u32, length: u16) -> FrameDesc {
-        let mut descriptor = self.descriptors[chunk as usize];
-        // SAFETY: the descriptor is of this memory, and the caller holds the chunk.
-        unsafe { self.region.data_mut(&mut descriptor) }
-            .cursor()
-            .set_pos(usize::from(length));
-        descriptor
+    pub(super) unsafe fn ask_for_checksum(&self, chunk: u32, start: u16, offset: u16) {
+        self.check_chunk(chunk);
+        // SAFETY: within the memory, the caller holds the chunk, and the headroom is free.
+        unsafe {
+            self.memory
+                .ask_for_checksum(address_of(chunk), start, offset);
+        }
+    }
+
+    /// Has the processor fetch the start of the packet that begins in a chunk.
+    #[inline]
+    pub(super) fn prefetch(&self, chunk: u32) {
+        self.memory.prefetch(address_of(chunk));
+    }
+
+    /// The descriptor of a chunk with a piece of `length` bytes in it.
+    #[inline]
+    pub(super) fn describe(&self, chunk: u32, length: u16, options: u32) -> Descriptor {
+        kernel::descriptor(address_of(chunk), length, options)
+    }
+
+    /// Panics when there is no such chunk, whoever said that there is.
+    #[inline]
+    fn check_chunk(&self, chunk: u32) {
+        assert!(chunk < self.chunks.count(), "there is no chunk {chunk}");
     }
 
     /// Panics when a frame is of other memory: its chunks would be somebody else's.
@@ -265,16 +268,31 @@ impl Umem {
         }
     }
 
-    /// Reserves a slot: two sockets with one slot would take each other's chunks for theirs.
-    pub(super) fn slot_take(&self, slot: u32) -> Option<u16> {
-        let slot = u16::try_from(slot)
+    /// Reserves a slot for the socket of an interface.
+    ///
+    /// # Errors
+    /// The slot is taken: two sockets with one slot would take each other's chunks for theirs. The
+    /// interface has a socket: its queue takes no second.
+    pub(super) fn slot_take(
+        &self,
+        slot: u32,
+        interface: &str,
+        index: u32,
+    ) -> Result<u16, RingError> {
+        let mut slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
+        let free = u16::try_from(slot)
             .ok()
-            .filter(|&slot| u32::from(slot) < SLOTS_MAX)?;
-        self.slots
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .insert(slot)
-            .then_some(slot)
+            .filter(|&slot| u32::from(slot) < SLOTS_MAX && !slots.contains_key(&slot));
+        let Some(slot) = free else {
+            let reason = format!("slot {slot} is in use or too large");
+            return Err(RingError::new(interface, reason));
+        };
+        if slots.values().any(|&taken| taken == index) {
+            let reason = "queue 0 has a socket of ours already";
+            return Err(RingError::new(interface, reason));
+        }
+        slots.insert(slot, index);
+        Ok(slot)
     }
 
     /// Chunks that an interface should have while it is quiet, given how many there are.
@@ -305,6 +323,14 @@ impl Umem {
             .remove(&slot);
     }
 }
+
+/// Where the packet in a chunk begins.
+#[inline]
+const fn address_of(chunk: u32) -> usize {
+    chunk as usize * CHUNK_BYTES + HEADROOM
+}
+
+const _: () = assert!(kernel::METADATA <= HEADROOM, "metadata fit before a packet");
 
 fn check_settings(settings: &UmemSettings) -> Result<(), RingError> {
     let UmemSettings {
