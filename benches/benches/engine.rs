@@ -95,7 +95,7 @@ fn walking(criterion: &mut Criterion) {
             bencher.iter(|| {
                 data.lend(|frame| {
                     let outcome = walk(&mut engine, CLIENT, frame, LATER, &mut records);
-                    assert_eq!(outcome, Outcome::Transmit(SERVER));
+                    assert!(matches!(outcome, Outcome::Transmit(SERVER, _)));
                 });
             });
         });
@@ -115,7 +115,7 @@ fn walking(criterion: &mut Criterion) {
             query.original[34..36].copy_from_slice(&port.to_be_bytes());
             records.clear();
             let outcome = query.lend(|frame| walk(&mut engine, CLIENT, frame, now, &mut records));
-            assert_eq!(outcome, Outcome::Transmit(SERVER));
+            assert!(matches!(outcome, Outcome::Transmit(SERVER, _)));
         });
     });
     let mut denied = Pieces::new(&v4(STRANGER, SERVER).udp((5000, 53), b"q"));

@@ -95,6 +95,17 @@ impl Default for WorkersConfig {
     }
 }
 
+/// Who finishes the checksums that pods leave to their network card.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Checksums {
+    /// The kernel, where it can (since 6.8), as it sends a frame; between pods nobody.
+    #[default]
+    Offload,
+    /// The workers.
+    Software,
+}
+
 /// Everything that is set per node.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase", default)]
@@ -117,6 +128,8 @@ pub struct Config {
     /// How the kernel program is attached.
     #[serde(deserialize_with = "xdp_mode")]
     pub xdp_mode: XdpMode,
+    /// Who finishes partial checksums.
+    pub checksums: Checksums,
     /// Chunks of 4 KiB of packet memory, shared by all interfaces. A power of two.
     pub umem_frames: u32,
     /// Chunks that wait in the fill ring of an interface without traffic.
@@ -156,6 +169,7 @@ impl Default for Config {
             compat: Compat::Portcullis,
             workers: WorkersConfig::default(),
             xdp_mode: XdpMode::Generic,
+            checksums: Checksums::default(),
             umem_frames: 16 * 1024,
             idle_frames: 32,
             flows_max: 64 * 1024,
@@ -269,6 +283,7 @@ impl Config {
         compare("podCIDRs", self.pod_cidrs != new.pod_cidrs);
         compare("workers", self.workers != new.workers);
         compare("xdpMode", self.xdp_mode != new.xdp_mode);
+        compare("checksums", self.checksums != new.checksums);
         compare("umemFrames", self.umem_frames != new.umem_frames);
         compare("idleFrames", self.idle_frames != new.idle_frames);
         compare("flowsMax", self.flows_max != new.flows_max);
@@ -387,7 +402,7 @@ mod tests {
     #[test]
     fn a_full_config_is_read() {
         let text = "uplink: eth0\npodCIDRs: [10.0.1.0/24, 'fd00:1::/64']\npolicyEnforcementMode: always\n\
-                    workers: {count: 2, cores: [0, 1]}\nxdpMode: native\numemFrames: 4096\n";
+                    workers: {count: 2, cores: [0, 1]}\nxdpMode: native\nchecksums: software\numemFrames: 4096\n";
         let config = Config::parse("config.yaml", text).unwrap();
         let expected = Config {
             uplink: Some("eth0".into()),
@@ -401,6 +416,7 @@ mod tests {
                 cores: vec![0, 1],
             },
             xdp_mode: XdpMode::Native,
+            checksums: Checksums::Software,
             umem_frames: 4096,
             ..Config::default()
         };
@@ -522,7 +538,7 @@ mod tests {
     fn what_needs_no_restart_is_taken_and_the_rest_is_told() {
         let text = "uplink: eth1\npodCIDRs: [10.0.1.0/24]\npolicyEnforcementMode: always\n\
                     policyAuditMode: true\nallowLocalhost: policy\ncompat: cilium\n\
-                    workers: {count: 2}\nxdpMode: native\numemFrames: 4096\nidleFrames: 64\n\
+                    workers: {count: 2}\nxdpMode: native\nchecksums: software\numemFrames: 4096\nidleFrames: 64\n\
                     flowsMax: 2048\nobserveHistory: 5\nmasquerade: true\n\
                     masqueradeExcludedCIDRs: [10.0.0.0/8]\nnatPorts: 62000-62999\n\
                     egressPorts: 5-6\nnatSessionsMax: 2048\ntimeouts: {udp: 1}\n\
@@ -536,6 +552,7 @@ mod tests {
             pod_cidrs: old.pod_cidrs,
             workers: old.workers,
             xdp_mode: old.xdp_mode,
+            checksums: old.checksums,
             umem_frames: old.umem_frames,
             idle_frames: old.idle_frames,
             flows_max: old.flows_max,
@@ -545,7 +562,7 @@ mod tests {
             ..new.clone()
         };
         assert_eq!(taken, expected);
-        let told = "uplink podCIDRs workers xdpMode umemFrames idleFrames flowsMax observeHistory \
+        let told = "uplink podCIDRs workers xdpMode checksums umemFrames idleFrames flowsMax observeHistory \
                     natSessionsMax timeouts";
         assert_eq!(taken.restart_needed_for(&new).join(" "), told);
     }

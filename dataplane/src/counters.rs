@@ -23,6 +23,12 @@ pub struct WorkerCounters {
     pub resets: Counter,
     /// Packets made by cutting up larger ones.
     pub segments: Counter,
+    /// Frames sent with a checksum that the kernel finishes, or knows to be partial.
+    pub checksums_offloaded: Counter,
+    /// Frames sent with a checksum that was made here: finished, or anew for a part of a frame.
+    pub checksums_software: Counter,
+    /// Frames sent with a checksum as it came in, or none.
+    pub checksums_untouched: Counter,
     /// Packets that the kernel dropped because the fill ring of their interface was empty; also in
     /// `receive_dropped`.
     pub fill_ring_empty: Counter,
@@ -81,6 +87,9 @@ impl Default for WorkerCounters {
             answered: Counter::default(),
             segments: Counter::default(),
             resets: Counter::default(),
+            checksums_offloaded: Counter::default(),
+            checksums_software: Counter::default(),
+            checksums_untouched: Counter::default(),
             fill_ring_empty: Counter::default(),
             receive_ring_full: Counter::default(),
             receive_dropped: Counter::default(),

@@ -1,7 +1,7 @@
 //! `portcullis run`: makes everything in the order that keeps pods closed, and runs it.
 
 use crate::cli::RunArgs;
-use crate::config::Config;
+use crate::config::{Checksums, Config};
 use crate::control::directory::Directory;
 use crate::control::publish::KernelView;
 use crate::control::source::Source;
@@ -58,6 +58,7 @@ pub fn run(args: &RunArgs) -> Result<(), String> {
         frames: config.umem_frames,
         fill_idle: config.idle_frames,
         transmit_reserve: config.umem_frames / 8,
+        offload_checksums: config.checksums == Checksums::Offload,
         ..UmemSettings::default()
     })
     .map_err(|e| e.to_string())?;
@@ -129,6 +130,7 @@ fn make_workers(
             sessions_max: config.nat_sessions_max,
             session_timeouts: config.timeouts.of_sessions(),
             started: worker::now(),
+            offload_checksums: umem.finishes_checksums(),
             ..EngineSettings::default()
         };
         // The standard library seeds this from the system's randomness.

@@ -56,6 +56,9 @@ pub struct NodeStatus {
     pub uplink: Option<String>,
     /// `generic` or `native`.
     pub xdp_mode: String,
+    /// `offload` or `software`: who finishes the checksums that pods leave to their network card.
+    #[serde(default)]
+    pub checksums: String,
     /// `default`, `always` or `never`.
     pub policy_enforcement_mode: String,
     /// Blocks of pod addresses.
@@ -150,6 +153,15 @@ pub struct WorkerStatus {
     pub answered: u64,
     /// Packets made by cutting up larger ones.
     pub segments: u64,
+    /// Frames sent with a checksum that the kernel finishes, or knows to be partial.
+    #[serde(default)]
+    pub checksums_offloaded: u64,
+    /// Frames sent with a checksum that was made here.
+    #[serde(default)]
+    pub checksums_software: u64,
+    /// Frames sent with a checksum as it came in, or none.
+    #[serde(default)]
+    pub checksums_untouched: u64,
     /// Flows in the table.
     pub flows: u64,
     /// Frames received a second, over the last second.
@@ -199,8 +211,9 @@ impl Status {
         let uplink = node.uplink.as_deref().unwrap_or("none");
         let _ = writeln!(
             out,
-            "Node        uplink {uplink}, XDP {}, enforcement {}, pods in {}",
+            "Node        uplink {uplink}, XDP {}, checksums {}, enforcement {}, pods in {}",
             node.xdp_mode,
+            node.checksums,
             node.policy_enforcement_mode,
             if node.pod_cidrs.is_empty() {
                 "no block".into()
@@ -314,7 +327,8 @@ impl Status {
             let _ = writeln!(
                 out,
                 "Worker {}    {core}: received {} ({:.0}/s, {:.1} Mbit/s), transmitted {}, handed over {}, \
-                 answered {}, segments {}, flows {}",
+                 answered {}, segments {}, checksums {} offloaded, {} in software, {} untouched, \
+                 flows {}",
                 worker.index,
                 worker.received,
                 worker.received_per_second,
@@ -323,6 +337,9 @@ impl Status {
                 worker.handed_over,
                 worker.answered,
                 worker.segments,
+                worker.checksums_offloaded,
+                worker.checksums_software,
+                worker.checksums_untouched,
                 worker.flows
             );
         }

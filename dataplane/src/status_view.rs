@@ -1,6 +1,6 @@
 //! What control, workers and observer show of themselves, gathered when somebody asks.
 
-use crate::config::Config;
+use crate::config::{Checksums, Config};
 use crate::control::{SlotKey, Slots};
 use crate::counters::{Counter, WorkerCounters};
 use crate::faults::Faults;
@@ -101,6 +101,15 @@ impl StatusView {
         inner.status.node = NodeStatus {
             uplink: config.uplink.clone(),
             xdp_mode: config.xdp_mode.key().into(),
+            checksums: if self.umem.finishes_checksums() {
+                "offload"
+            } else {
+                match config.checksums {
+                    Checksums::Offload => "software: the kernel cannot",
+                    Checksums::Software => "software",
+                }
+            }
+            .into(),
             policy_enforcement_mode: format!("{:?}", config.policy_enforcement_mode).to_lowercase(),
             pod_cidrs: config.pod_cidrs.iter().map(ToString::to_string).collect(),
         };
@@ -303,6 +312,9 @@ impl StatusView {
                 handed_over: counters.handed_over.get(),
                 answered: counters.answered.get(),
                 segments: counters.segments.get(),
+                checksums_offloaded: counters.checksums_offloaded.get(),
+                checksums_software: counters.checksums_software.get(),
+                checksums_untouched: counters.checksums_untouched.get(),
                 flows: counters.flows.get(),
                 received_per_second: frames,
                 received_bits_per_second: bits,

@@ -116,7 +116,10 @@ fn people_read_the_same() {
             .collect::<Vec<_>>()
     };
     assert!(starts("portcullis ").contains("ready"), "{}", ran.stdout);
-    assert!(starts("Node ").contains("uplink eth0, XDP generic, enforcement default"));
+    assert!(
+        starts("Node ")
+            .contains("uplink eth0, XDP generic, checksums offload, enforcement default")
+    );
     assert!(starts("Documents ").contains("1 policies, 2 pods"));
     let generation = lab.status().generation();
     let applied = format!("{generation} published; applied by workers: {generation}");

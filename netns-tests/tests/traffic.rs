@@ -1,6 +1,6 @@
 //! What happens to real traffic on its way: sizes, boundaries, fragments, checksums.
 
-use netns_tests::{Lab, Pod, Tap, counter, echo_by_udp, eventually};
+use netns_tests::{Lab, Place, Pod, Tap, counter, echo_by_udp, eventually, serve_pages};
 use nix::sys::socket::{setsockopt, sockopt};
 use std::net::{SocketAddr, UdpSocket};
 use std::time::Duration;
@@ -162,4 +162,104 @@ fn datagrams_to_the_world_and_back_are_whole() {
         assert_eq!(counter(place, "UdpInCsumErrors"), 0, "{}", place.name());
         assert_eq!(counter(place, "Udp6InCsumErrors"), 0, "{}", place.name());
     }
+}
+
+#[test]
+fn checksums_are_right_everywhere_when_the_kernel_finishes_them() {
+    checksums_are_right(true);
+}
+
+#[test]
+fn checksums_are_right_everywhere_when_the_workers_finish_them() {
+    checksums_are_right(false);
+}
+
+/// Large segments and small datagrams on every way that a frame can take, and what the far end of
+/// the uplink reads.
+fn checksums_are_right(is_offloaded: bool) {
+    let way = if is_offloaded { "offload" } else { "software" };
+    let Some(lab) = Lab::new(&format!("checksums: {way}\nmasquerade: true\n")) else {
+        return;
+    };
+    let pods = [("backend/api", 10), ("frontend/web", 11)].map(|(name, last)| {
+        let addresses = [format!("10.0.1.{last}"), format!("fd00:10:1::{last}")];
+        lab.pod(name, &["app=any"], &[&addresses[0], &addresses[1]])
+    });
+    let [api, web] = &pods;
+    // As most cards do: what goes over the wire has whole checksums. By itself a veth pair hands
+    // partial ones on.
+    lab.node.must("ethtool -K eth0 tx off");
+    lab.start_daemon();
+    api.serve_pages();
+    serve_pages(&lab.world, "world", 80);
+    api.echo_by_udp(7);
+    echo_by_udp(&lab.world, 7);
+    lab.world
+        .serve("tcpdump -n -i eth0 -Q in -U -w /run/world.pcap");
+    eventually("the world's ears are open", || {
+        lab.world.run("test -s /run/world.pcap").is_success
+    });
+    for address in ["192.0.2.2", "2001:db8::2"] {
+        eventually("the neighbour is known", || api.can_ping(address));
+    }
+
+    let ways: [(&Place, [&str; 2]); 4] = [
+        (&web.place, ["10.0.1.10", "[fd00:10:1::10]"]),
+        (&lab.node, ["10.0.1.10", "[fd00:10:1::10]"]),
+        (&api.place, ["192.0.2.2", "[2001:db8::2]"]),
+        (&lab.world, ["10.0.1.10", "[fd00:10:1::10]"]),
+    ];
+    for (place, hosts) in ways {
+        for host in hosts {
+            let got = place.must(&format!(
+                "curl --silent --show-error --globoff --noproxy * --max-time 60 --output /run/big \
+                 --write-out %{{size_download}} http://{host}/big"
+            ));
+            assert_eq!(got, Pod::big_page().len().to_string(), "{host}");
+            for length in [0, 1, 2, 99, 1400] {
+                let question = vec![length as u8; length];
+                let to: SocketAddr = format!("{host}:7").parse().expect("an address");
+                let answer = ask_by_udp(place, to, &question);
+                assert_eq!(answer, Some(question), "{} to {host}", place.name());
+            }
+        }
+    }
+
+    for place in [&api.place, &web.place, &lab.node, &lab.world] {
+        for errors in ["TcpInCsumErrors", "UdpInCsumErrors", "Udp6InCsumErrors"] {
+            assert_eq!(counter(place, errors), 0, "{errors} of {}", place.name());
+        }
+    }
+    let heard = lab.world.must("tcpdump -n -vv -r /run/world.pcap");
+    let is_right = |line: &&str| line.contains("(correct)") || line.contains("sum ok]");
+    let is_wrong = |line: &&str| line.contains("(incorrect") || line.contains("bad udp cksum");
+    assert_eq!(heard.lines().find(is_wrong), None);
+    let right = heard.lines().filter(is_right).count();
+    let status = lab.status();
+    let [offloaded, software, untouched] = ["offloaded", "software", "untouched"]
+        .map(|way| status.of_workers(&format!("checksums_{way}")));
+    println!(
+        "{way}: {right} right in the world; {offloaded} offloaded, {software} in software, {untouched} untouched"
+    );
+    assert!(right > 1000, "{right}");
+    assert_eq!(offloaded > 1000, is_offloaded, "{offloaded}");
+    assert!(
+        software > 1000,
+        "what was cut up for the uplink: {software}"
+    );
+    let transmitted = status.of_workers("transmitted");
+    assert_eq!(offloaded + software + untouched, transmitted);
+}
+
+fn ask_by_udp(place: &Place, to: SocketAddr, question: &[u8]) -> Option<Vec<u8>> {
+    let any = if to.is_ipv6() { "[::]:0" } else { "0.0.0.0:0" };
+    let socket = place.call(move || UdpSocket::bind(any)).expect("a socket");
+    socket
+        .set_read_timeout(Some(Duration::from_secs(10)))
+        .expect("a timeout");
+    socket.connect(to).expect("a way");
+    socket.send(question).expect("sent");
+    let mut answer = vec![0; 2048];
+    let length = socket.recv(&mut answer).ok()?;
+    Some(answer[..length].to_vec())
 }

@@ -1,7 +1,7 @@
 //! The Internet checksum over chains of pieces, whole or by difference. [RFC 1071, RFC 1624]
 
-use crate::FrameBytes;
 use crate::packet::{self, Packet, Parsed, Transport};
+use crate::{Checksum, FrameBytes};
 use portcullis_policy::Protocol;
 use std::net::IpAddr;
 
@@ -105,43 +105,48 @@ pub fn pseudo_header(source: IpAddr, destination: IpAddr, protocol: u8, length: 
 /// packet. [Linux, `skb_checksum_help` and `skb_crc32c_csum_help`; RFC 768; RFC 9260 §6.8]
 pub fn finish_checksum(frame: &mut FrameBytes<'_>) {
     if let Ok(Parsed::Ip(packet)) = packet::parse(frame) {
-        finish(frame, &packet);
+        finish(frame, &packet, false);
     }
 }
 
-/// `finish_checksum` for a frame that has been parsed.
-pub(crate) fn finish(frame: &mut FrameBytes<'_>, packet: &Packet) {
+/// `finish_checksum` for a frame that has been parsed and trimmed, and what was done. With
+/// `is_offloaded` that is only said of sums that whoever sends the frame can finish: not of a CRC,
+/// nor where the sum ends before the frame.
+pub(crate) fn finish(frame: &mut FrameBytes<'_>, packet: &Packet, is_offloaded: bool) -> Checksum {
     if packet.fragment.is_some() {
-        return;
+        return Checksum::Untouched;
     }
     let start = usize::from(packet.transport_offset);
     let end = packet.frame_length();
-    match packet.transport {
-        Transport::Tcp { .. } => finish_sum(frame, packet, Protocol::Tcp, start, end, 16),
+    let (protocol, field, end) = match packet.transport {
+        Transport::Tcp { .. } => (Protocol::Tcp, 16, end),
         Transport::Udp { .. } => {
             let length = u16::from_be_bytes([frame.head[start + 4], frame.head[start + 5]]);
-            let end = end.min(start + usize::from(length));
-            finish_sum(frame, packet, Protocol::Udp, start, end, 6);
+            (Protocol::Udp, 6, end.min(start + usize::from(length)))
         }
-        Transport::Sctp { .. } => finish_sctp(frame, start, end),
-        _ => {}
-    }
-}
-
-fn finish_sum(
-    frame: &mut FrameBytes<'_>,
-    packet: &Packet,
-    protocol: Protocol,
-    start: usize,
-    end: usize,
-    field: usize,
-) {
+        Transport::Sctp { .. } => return finish_sctp(frame, start, end),
+        _ => return Checksum::Untouched,
+    };
     let length = (end - start) as u32;
     let pseudo = pseudo_header(packet.source, packet.destination, protocol.number(), length);
     let at = start + field;
     if frame.head[at..at + 2] != pseudo.folded().to_be_bytes() {
-        return;
+        return Checksum::Untouched;
     }
+    // A whole checksum that looks partial by chance comes out as it was, whoever finishes it: the
+    // field is part of what is summed.
+    if is_offloaded && end == frame.length() {
+        let offset = field as u16;
+        return Checksum::Partial {
+            start: packet.transport_offset,
+            offset,
+        };
+    }
+    finish_sum(frame, protocol, start, end, at);
+    Checksum::Finished
+}
+
+fn finish_sum(frame: &mut FrameBytes<'_>, protocol: Protocol, start: usize, end: usize, at: usize) {
     // The field holds the pseudo-header's sum, so the sum over all bytes includes it.
     let mut running = Running::default();
     frame.for_each_piece(start, end, |piece| running.add(piece));
@@ -152,14 +157,15 @@ fn finish_sum(
     frame.head[at..at + 2].copy_from_slice(&checksum.to_be_bytes());
 }
 
-fn finish_sctp(frame: &mut FrameBytes<'_>, start: usize, end: usize) {
+fn finish_sctp(frame: &mut FrameBytes<'_>, start: usize, end: usize) -> Checksum {
     let at = start + 8;
     if frame.head[at..at + 4] != [0; 4] {
-        return;
+        return Checksum::Untouched;
     }
     let mut register = u32::MAX;
     frame.for_each_piece(start, end, |piece| register = crc32c(register, piece));
     frame.head[at..at + 4].copy_from_slice(&(!register).to_le_bytes());
+    Checksum::Finished
 }
 
 /// Feeds bytes into a CRC32c register. [RFC 9260 appendix A]
@@ -186,3 +192,6 @@ const CRC32C: [u32; 256] = {
     }
     table
 };
+
+#[cfg(test)]
+mod tests;

@@ -46,6 +46,8 @@ pub struct EngineSettings {
     pub session_timeouts: SessionTimeouts,
     /// Clients whose backend is remembered, for services that ask for it.
     pub affinities_max: u32,
+    /// Whether whoever sends the frames finishes partial checksums, where `Checksum` says so.
+    pub offload_checksums: bool,
 }
 
 /// Destinations whose ports are searched by bitmap, 8 KiB each; others by looking at each.
@@ -66,6 +68,7 @@ impl Default for EngineSettings {
             sessions_max: 65_536,
             session_timeouts: SessionTimeouts::default(),
             affinities_max: 16_384,
+            offload_checksums: false,
         }
     }
 }

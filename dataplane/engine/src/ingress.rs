@@ -5,8 +5,8 @@ use crate::flow::Side;
 use crate::packet::{self, Packet, Parsed};
 use crate::walk::{Admission, Walk};
 use crate::{
-    Drop, Endpoint, EndpointKind, FrameBytes, Handover, MacAddress, Outcome, RecordKind, checksum,
-    rewrite, segment,
+    Checksum, Drop, Endpoint, EndpointKind, FrameBytes, Handover, MacAddress, Outcome, RecordKind,
+    checksum, rewrite, segment,
 };
 use portcullis_policy::Identity;
 
@@ -72,9 +72,13 @@ impl Walk<'_> {
         }
         self.carry_out(&change, &mut packet, frame)?;
         rewrite::forward(frame, &packet, next_hop, endpoint.own_mac);
-        if matches!(outcome, Outcome::Transmit(_)) {
-            checksum::finish(frame, &packet);
-        }
+        let outcome = match outcome {
+            Outcome::Transmit(to, _) => {
+                let is_offloaded = self.settings.offload_checksums;
+                Outcome::Transmit(to, checksum::finish(frame, &packet, is_offloaded))
+            }
+            outcome => outcome,
+        };
         let is_new = handover.is_opening || matches!(admission, Some(Admission::New { .. }));
         self.tell_flow(endpoint, &packet, is_new);
         Ok(outcome)
@@ -190,7 +194,7 @@ fn outcome_for(
 ) -> Result<Outcome, Drop> {
     let to = handover.to;
     if packet.ip_length <= endpoint.mtu {
-        return Ok(Outcome::Transmit(to));
+        return Ok(Outcome::Transmit(to, Checksum::Untouched));
     }
     if !segment::is_divisible(packet) {
         return Err(Drop::PacketTooBig);

@@ -74,7 +74,7 @@ pub use frame::FrameBytes;
 pub use hold::{HOLDS_MAX, HoldSlot, Released};
 pub use nat_ports::{DestinationUse, PortRange};
 pub use notice::CrowdedDestination;
-pub use outcome::{Handover, Now, Outcome};
+pub use outcome::{Checksum, Handover, Now, Outcome};
 pub use packet::{IcmpMessage, Packet, Parsed, TcpFlags, Transport, parse};
 pub use record::{Record, RecordKind};
 pub use reset::Reset;

@@ -61,13 +61,30 @@ impl Handover {
     }
 }
 
+/// What has become of the transport checksum of a frame that goes out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Checksum {
+    /// It goes out as it came in, or as the packet was made here.
+    Untouched,
+    /// It was partial, and was finished here.
+    Finished,
+    /// It is partial: whoever sends the frame finishes it, or tells the receiver. Only with
+    /// `EngineSettings::offload_checksums`.
+    Partial {
+        /// The checksum covers all bytes from here, counted from the start of the frame.
+        start: u16,
+        /// Where it is, counted from `start`; within the head.
+        offset: u16,
+    },
+}
+
 /// What the daemon has to do with a frame now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Outcome {
     /// Run the ingress half at `Handover::to`, on the worker that owns it.
     HandOver(Handover),
-    /// Send the frame out as it now is, all its pieces.
-    Transmit(EndpointIndex),
+    /// Send the frame out as it now is, all its pieces, but for what is left of its checksum.
+    Transmit(EndpointIndex, Checksum),
     /// Send it out cut up: `segment` makes each packet, `segments` counts them.
     TransmitSegmented {
         /// The way out.

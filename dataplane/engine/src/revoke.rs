@@ -124,13 +124,13 @@ impl Walk<'_> {
         let next_hop = self.next_hop(handover, endpoint, &packet)?;
         self.carry_out(&change, &mut packet, frame)?;
         reset::address(frame.head, next_hop, endpoint.own_mac);
-        checksum::finish(frame, &packet);
+        let checksum = checksum::finish(frame, &packet, self.settings.offload_checksums);
         if handover.is_opening {
             self.record.kind = RecordKind::Flow;
             self.record.destination_identity = endpoint.identity;
             self.is_telling = true;
         }
-        Ok(Outcome::Transmit(handover.to))
+        Ok(Outcome::Transmit(handover.to, checksum))
     }
 
     /// Leads a pod's packet to a service back to the pod itself, which no policy is asked about.

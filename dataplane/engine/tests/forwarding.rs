@@ -23,6 +23,35 @@ fn a_permitted_syn_arrives_with_new_macs_one_hop_less_and_whole_checksums() {
 }
 
 #[test]
+fn who_finishes_a_checksum_makes_no_difference_to_what_arrives() {
+    for offload_checksums in [false, true] {
+        let settings = EngineSettings {
+            offload_checksums,
+            ..EngineSettings::default()
+        };
+        for (from, to) in [(CLIENT, SERVER), (CLIENT, HOST), (CLIENT, UPLINK)] {
+            for build in [v4(from, to), v6(from, to)] {
+                for length in [0, 1, 2, 999, 1400] {
+                    let data = vec![0x5a; length];
+                    let make = |build: &build::Build| build.udp((5000, 6000), &data);
+                    let frame = forwarded(&build, to, make);
+                    for build in [
+                        build.clone().partial(),
+                        build.clone(),
+                        build.clone().padding(5),
+                    ] {
+                        let mut node = Node::with(settings, snapshot(&[], 1));
+                        let sent = node.send(from, make(&build));
+                        let frame = frame.clone();
+                        assert_eq!(sent, End::Sent { to, frame }, "{length} to {to:?}");
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[test]
 fn every_pair_of_endpoints_that_may_speak_reaches_each_other() {
     let pairs = [
         (CLIENT, SERVER),

@@ -180,18 +180,6 @@ impl Memory {
         metadata[10..12].copy_from_slice(&offset.to_ne_bytes());
         metadata[12..].fill(0);
     }
-
-    /// Has the processor fetch the first bytes at `address`, which are read soon.
-    #[inline]
-    pub fn prefetch(&self, address: usize) {
-        debug_assert!(address < self.mapping.length, "within the memory");
-        #[cfg(target_arch = "x86_64")]
-        // SAFETY: reads nothing: a hint, even for an address that is not mapped.
-        unsafe {
-            use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
-            _mm_prefetch::<_MM_HINT_T0>(self.mapping.start.as_ptr().wrapping_add(address).cast());
-        }
-    }
 }
 
 /// Entries of the rings of a socket.

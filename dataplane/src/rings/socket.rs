@@ -87,8 +87,8 @@ impl Socket {
     pub fn open(umem: &Arc<Umem>, interface: &str, slot: u32) -> Result<Self, RingError> {
         let index = queues::index_of(interface)?;
         let slot = umem.slot_take(slot, interface, index)?;
-        let queues = queues::open(&umem.memory, interface, index)
-            .inspect_err(|_| umem.slot_give(slot))?;
+        let queues =
+            queues::open(&umem.memory, interface, index).inspect_err(|_| umem.slot_give(slot))?;
         let idle = umem.idle_depth();
         Ok(Self {
             umem: umem.clone(),

@@ -194,12 +194,6 @@ impl Umem {
         }
     }
 
-    /// Has the processor fetch the start of the packet that begins in a chunk.
-    #[inline]
-    pub(super) fn prefetch(&self, chunk: u32) {
-        self.memory.prefetch(address_of(chunk));
-    }
-
     /// The descriptor of a chunk with a piece of `length` bytes in it.
     #[inline]
     pub(super) fn describe(&self, chunk: u32, length: u16, options: u32) -> Descriptor {

@@ -3,8 +3,10 @@
 use super::BATCH;
 use super::handle::Passed;
 use super::turn::Worker;
-use crate::rings::{CHUNK_ROOM, Frame};
-use portcullis_engine::{Drop, EndpointIndex, Handover, HoldSlot, Now, Outcome, segment, solicit};
+use crate::rings::{CHUNK_ROOM, Frame, Socket};
+use portcullis_engine::{
+    Checksum, Drop, EndpointIndex, Handover, HoldSlot, Now, Outcome, segment, solicit,
+};
 use std::net::IpAddr;
 
 impl Worker {
@@ -21,7 +23,7 @@ impl Worker {
             return self.free.release(frame);
         }
         self.free.set_length(&mut frame, length);
-        self.transmit(index, frame);
+        self.transmit(index, frame, Checksum::Untouched);
     }
 
     /// Frames from other workers.
@@ -208,7 +210,7 @@ impl Worker {
     /// Does what the engine said.
     fn carry_out(&mut self, outcome: Outcome, mut frame: Frame) {
         match outcome {
-            Outcome::Transmit(to) => self.transmit(to, frame),
+            Outcome::Transmit(to, checksum) => self.transmit(to, frame, checksum),
             Outcome::TransmitSegmented { to, payload_max } => {
                 self.transmit_segmented(to, frame, payload_max);
             }
@@ -218,7 +220,7 @@ impl Worker {
                 }
                 self.counters.answered.add(1);
                 self.free.set_length(&mut frame, usize::from(length));
-                self.transmit(to, frame);
+                self.transmit(to, frame, Checksum::Untouched);
             }
             Outcome::Drop(reason) => self.discard(frame, reason),
             Outcome::HandOver(_) | Outcome::Return { .. } | Outcome::Hold(_) => {
@@ -232,7 +234,7 @@ impl Worker {
         self.free.release(frame);
     }
 
-    fn transmit(&mut self, to: EndpointIndex, frame: Frame) {
+    fn transmit(&mut self, to: EndpointIndex, frame: Frame, checksum: Checksum) {
         let length = frame.length() as u64;
         let Some(socket) = self
             .sockets
@@ -241,25 +243,27 @@ impl Worker {
         else {
             return self.discard(frame, Drop::EndpointGone);
         };
-        match socket.transmit(frame) {
-            Ok(()) => {
-                self.counters.transmitted.add(1);
-                self.counters.transmitted_bytes.add(length);
-                self.touch(to);
-            }
-            Err(frame) => {
-                // The ring may be full of frames that only wait for a kick.
-                let _ = socket.kick(&mut self.free);
-                match socket.transmit(frame) {
-                    Ok(()) => {
-                        self.counters.transmitted.add(1);
-                        self.counters.transmitted_bytes.add(length);
-                        self.touch(to);
-                    }
-                    Err(frame) => self.discard(frame, Drop::TransmitFull),
-                }
-            }
+        let submit = |socket: &mut Socket, frame| match checksum {
+            Checksum::Partial { start, offset } => socket.transmit_partial(frame, start, offset),
+            Checksum::Untouched | Checksum::Finished => socket.transmit(frame),
+        };
+        let submitted = submit(socket, frame).or_else(|frame| {
+            // The ring may be full of frames that only wait for a kick.
+            let _ = socket.kick(&mut self.free);
+            submit(socket, frame)
+        });
+        if let Err(frame) = submitted {
+            return self.discard(frame, Drop::TransmitFull);
         }
+        self.counters.transmitted.add(1);
+        self.counters.transmitted_bytes.add(length);
+        let way = match checksum {
+            Checksum::Partial { .. } => &self.counters.checksums_offloaded,
+            Checksum::Finished => &self.counters.checksums_software,
+            Checksum::Untouched => &self.counters.checksums_untouched,
+        };
+        way.add(1);
+        self.touch(to);
     }
 
     fn transmit_segmented(&mut self, to: EndpointIndex, mut frame: Frame, payload_max: u16) {
@@ -281,7 +285,7 @@ impl Worker {
             };
             self.counters.segments.add(1);
             self.free.set_length(&mut part, length);
-            self.transmit(to, part);
+            self.transmit(to, part, Checksum::Finished);
         }
         self.free.release(frame);
     }

@@ -9,10 +9,15 @@ mod uplink;
 mod wire;
 
 use lab::{Lab, is_root};
-use portcullis::rings::{FreeFrames, InterfaceLost, Socket, Umem};
+use nix::sys::socket::{
+    AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType, recv, setsockopt, socket, sockopt,
+};
+use nix::sys::time::TimeVal;
+use portcullis::rings::{FreeFrames, InterfaceLost, Socket, Umem, UmemSettings};
 use portcullis::xdp::{Attachment, InterfaceKind, Pin, Redirect, XdpMode};
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream, UdpSocket};
+use std::os::fd::AsRawFd;
 use std::path::Path;
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
@@ -522,6 +527,114 @@ fn a_frame_made_here_is_received_by_a_pod() {
     let mut buffer = [0; 64];
     let length = receiver.recv(&mut buffer).expect("the datagram");
     assert_eq!(&buffer[..length], b"made here");
+}
+
+/// Datagrams with a partial checksum, made here, as they arrive where nobody else finishes them.
+fn arrived_partial(lab: &Lab, wire: &Running, payloads: Vec<Vec<u8>>) -> Vec<Vec<u8>> {
+    let tap = lab.pods[1].run(|| {
+        let (family, kind) = (AddressFamily::Packet, SockType::Raw);
+        let protocol = Some(SockProtocol::EthAll);
+        socket(family, kind, SockFlag::empty(), protocol).expect("a packet socket")
+    });
+    let patience = TimeVal::new(5, 0);
+    setsockopt(&tap, sockopt::ReceiveTimeout, &patience).expect("timeout");
+    let packets: Vec<Vec<u8>> = payloads.iter().map(|bytes| partial_packet(bytes)).collect();
+    let sent = packets.clone();
+    wire.ask(move |wire| {
+        for packet in packets {
+            let mut frame = wire.free.take().expect("free memory");
+            frame.view(&wire.umem).bytes().head[..packet.len()].copy_from_slice(&packet);
+            wire.free.set_length(&mut frame, packet.len());
+            let out = wire.sockets[1].as_mut().expect("open");
+            out.transmit_partial(frame, 34, 6).expect("room");
+        }
+    });
+    let mut buffer = [0; 2048];
+    let mut receive = |sent: &Vec<u8>| loop {
+        let length = recv(tap.as_raw_fd(), &mut buffer, MsgFlags::empty()).expect("a frame");
+        // Others, such as ARP, are not ours.
+        if buffer[..length].starts_with(&sent[..34]) {
+            return buffer[..length].to_vec();
+        }
+    };
+    sent.iter().map(&mut receive).collect()
+}
+
+#[test]
+fn a_partial_checksum_is_finished_by_the_kernel_or_handed_on_as_such() {
+    if !is_root() {
+        return;
+    }
+    let lab = Lab::new(2, JUMBO);
+    let receiver = lab.pods[1].run(|| UdpSocket::bind(("10.99.0.2", PORT)).expect("bind"));
+    let patience = Some(Duration::from_secs(2));
+    receiver.set_read_timeout(patience).expect("timeout");
+    let wire = Running::start(&lab, XdpMode::Generic);
+    assert!(wire.ask(|wire| wire.umem.finishes_checksums()));
+    // The sum of the last comes out as zero, which UDP would read as "none". [RFC 768]
+    let mut zero = vec![0, 0];
+    let rest = word_sum(&partial_packet(&zero)[34..]);
+    zero.copy_from_slice(&(!rest).to_be_bytes());
+    let payloads = vec![b"even".to_vec(), b"odd".to_vec(), vec![9; 1400], zero];
+    // First as a veth pair does it: nobody ever finishes them, and the pod knows. Then as a card
+    // without the ability to do so.
+    for is_finished in [false, true] {
+        if is_finished {
+            lab.host.command("ethtool -K v2 tx off");
+        }
+        let arrived = arrived_partial(&lab, &wire, payloads.clone());
+        for (payload, packet) in payloads.iter().zip(&arrived) {
+            let mut buffer = [0; 2048];
+            let length = receiver.recv(&mut buffer).expect("the datagram");
+            assert_eq!(&buffer[..length], payload);
+            let mut whole = partial_packet(payload);
+            if is_finished {
+                let sum = match !word_sum(&whole[34..]) {
+                    0 => 0xffff,
+                    sum => sum,
+                };
+                whole[40..42].copy_from_slice(&sum.to_be_bytes());
+            }
+            assert_eq!(*packet, whole, "{is_finished}");
+        }
+        assert_eq!(arrived[3][40..42] == [0xff; 2], is_finished);
+    }
+    wire.assert_all_accounted_for();
+}
+
+#[test]
+fn memory_without_metadata_finishes_no_checksums() {
+    if !is_root() {
+        return;
+    }
+    let lab = Lab::new(1, 1500);
+    let finishes = lab.host.run(|| {
+        let software = UmemSettings {
+            offload_checksums: false,
+            ..settings()
+        };
+        Umem::new(&software).expect("memory").finishes_checksums()
+    });
+    assert!(!finishes);
+}
+
+/// The folded sum of words, the last one filled up with a zero.
+fn word_sum(bytes: &[u8]) -> u16 {
+    let words = bytes.chunks(2);
+    let words = words.map(|word| u32::from(word[0]) << 8 | u32::from(*word.get(1).unwrap_or(&0)));
+    let sum: u32 = words.sum();
+    let sum = (sum & 0xffff) + (sum >> 16);
+    ((sum & 0xffff) + (sum >> 16)) as u16
+}
+
+/// The same packet with the partial checksum that a pod leaves to its card.
+fn partial_packet(payload: &[u8]) -> Vec<u8> {
+    let mut packet = udp_packet(payload);
+    let mut pseudo_header = packet[26..34].to_vec();
+    pseudo_header.extend([0, 17]);
+    pseudo_header.extend((8 + payload.len() as u16).to_be_bytes());
+    packet[40..42].copy_from_slice(&word_sum(&pseudo_header).to_be_bytes());
+    packet
 }
 
 /// Ethernet, IPv4 and UDP from 10.99.0.1 to 10.99.0.2, without a UDP checksum.

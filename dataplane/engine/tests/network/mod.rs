@@ -7,8 +7,8 @@ pub mod build;
 pub mod exercise;
 
 use portcullis_engine::{
-    Drop, Endpoint, EndpointId, EndpointIndex, EndpointKind, Engine, EngineSettings, FrameBytes,
-    HoldSlot, MacAddress, Now, Outcome, Record, Route, Snapshot, segment, segments,
+    Checksum, Drop, Endpoint, EndpointId, EndpointIndex, EndpointKind, Engine, EngineSettings,
+    FrameBytes, HoldSlot, MacAddress, Now, Outcome, Record, Route, Snapshot, segment, segments,
 };
 use portcullis_policy::{
     Document, Generation, Identity, IdentityAllocator, NodeFacts, Settings, Tables, compile,
@@ -458,16 +458,29 @@ fn returned(
     }
 }
 
+/// Finishes a checksum as the kernel does for a frame with transmit metadata: over everything from
+/// `start`, and zero is written as its other form. [Linux, `skb_checksum_help`]
+fn finish_as_kernel(bytes: &mut [u8], start: usize, offset: usize) {
+    let sum = match !build::plain_sum(&bytes[start..]) {
+        0 => 0xffff_u16,
+        sum => sum,
+    };
+    bytes[start + offset..start + offset + 2].copy_from_slice(&sum.to_be_bytes());
+}
+
 /// What the daemon would send, by the outcome.
 pub fn end_of(outcome: Outcome, frame: &FrameBytes<'_>) -> End {
     match outcome {
         Outcome::HandOver(_) => panic!("a handover after the ingress half"),
-        Outcome::Transmit(to) => {
+        Outcome::Transmit(to, checksum) => {
             let mut bytes = frame.bytes().to_vec();
             frame
                 .tail
                 .iter()
                 .for_each(|piece| bytes.extend_from_slice(piece));
+            if let Checksum::Partial { start, offset } = checksum {
+                finish_as_kernel(&mut bytes, usize::from(start), usize::from(offset));
+            }
             End::Sent { to, frame: bytes }
         }
         Outcome::TransmitSegmented { to, payload_max } => End::Cut {
