@@ -178,7 +178,7 @@ fn checksums_are_right_everywhere_when_the_workers_finish_them() {
 /// the uplink reads.
 fn checksums_are_right(is_offloaded: bool) {
     let way = if is_offloaded { "offload" } else { "software" };
-    let Some(lab) = Lab::new(&format!("checksums: {way}\nmasquerade: true\n")) else {
+    let Some(lab) = Lab::new(&format!("checksums: {way}\n")) else {
         return;
     };
     let pods = [("backend/api", 10), ("frontend/web", 11)].map(|(name, last)| {
