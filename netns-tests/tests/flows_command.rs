@@ -1,7 +1,7 @@
 //! `portcullis flows`, `nat` and `service` show what happens: who talks to whom, through what.
 
 use netns_tests::manifests::NAMESPACES;
-use netns_tests::{Lab, Pod, SOCKET_FILE, eventually, is_echoed};
+use netns_tests::{LOG_FILE, Lab, Pod, SOCKET_FILE, echo_by_tcp, eventually, is_echoed};
 use serde_json::{Value, json};
 use std::net::{SocketAddr, TcpStream};
 
@@ -44,7 +44,11 @@ struct Cluster {
 
 /// Two pods, a service before one of them, and a daemon with two workers that masquerades.
 fn cluster() -> Option<Cluster> {
-    let lab = Lab::new("masquerade: true\nworkers: {count: 2}")?;
+    cluster_with("masquerade: true\nworkers: {count: 2}")
+}
+
+fn cluster_with(settings: &str) -> Option<Cluster> {
+    let lab = Lab::new(settings)?;
     let api = lab.pod("backend/api", &["app=backend"], &["10.0.1.10"]);
     let web = lab.pod("frontend/web", &["app=frontend"], &["10.0.1.11"]);
     lab.apply("namespaces.yaml", NAMESPACES);
@@ -191,6 +195,47 @@ fn what_leaves_under_another_address_shows_with_its_port() {
     let text = cluster.text("flows --translated");
     assert!(text.contains("as 192.0.2.1:"), "{text}");
     assert!(text.contains("(masquerade: true)"), "{text}");
+}
+
+#[test]
+fn a_destination_that_runs_out_of_ports_is_told_and_shown() {
+    let Some(cluster) = cluster_with("masquerade: true\nnatPorts: 61000-61003") else {
+        return;
+    };
+    eventually("the world answers", || cluster.web.can_ping("192.0.2.2"));
+    echo_by_tcp(&cluster.lab.world, 7);
+    let open: Vec<_> = (0..4).map(|_| cluster.connect("192.0.2.2:7")).collect();
+    assert!(
+        cluster
+            .web
+            .cannot_connect("192.0.2.2:7".parse().expect("an address"))
+    );
+    let uses = cluster.lines("nat --usage");
+    let of = uses
+        .iter()
+        .find(|of| of["protocol"] == "TCP")
+        .expect("one of TCP");
+    assert_eq!(
+        (&of["used"], &of["max"], &of["state"]),
+        (&json!(4), &json!(4), &json!("exhausted"))
+    );
+    assert_eq!(of["destination_port"], 7);
+    let warning = "192.0.2.1 has no port left, new connections are dropped towards TCP 192.0.2.2:7";
+    let is_told = |text: &str| text.contains(warning);
+    eventually("status warns of it", || {
+        is_told(&cluster.lab.status().json()["warnings"].to_string())
+    });
+    // It goes on, and is told once a minute.
+    for _ in 0..3 {
+        assert!(
+            cluster
+                .web
+                .cannot_connect("192.0.2.2:7".parse().expect("an address"))
+        );
+    }
+    let log = cluster.lab.node.read(LOG_FILE);
+    assert_eq!(log.matches(warning).count(), 1, "{log}");
+    drop(open);
 }
 
 #[test]
