@@ -88,6 +88,8 @@ impl Walk<'_> {
         packet: &Packet,
     ) -> Result<(), Drop> {
         let entry = self.enter(admission, Side::Remote, packet)?;
+        // The answer to what left under another address was translated at the uplink alone: here
+        // it is the pod's own flow.
         if let Some(flow) = entry.and_then(|ticket| self.flows.flow_mut(ticket))
             && handover.is_translated
             && flow.initiator() == Side::Remote
