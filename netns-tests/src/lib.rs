@@ -24,6 +24,7 @@ mod pod;
 mod prober;
 mod raw;
 mod status;
+mod talk;
 
 pub use binary::portcullis;
 pub use capture::{Capture, Captured};
@@ -41,6 +42,7 @@ pub use raw::{
     ETHERTYPE_IPV4, ETHERTYPE_IPV6, Tap, ethernet, ipv4, ipv6, send_raw, udp, udp_over_ipv6,
 };
 pub use status::Status;
+pub use talk::{Ended, Talk, echo_and_tell};
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
