@@ -259,6 +259,28 @@ impl Engine {
         self.sessions.count()
     }
 
+    /// Writes destinations with the ports that each takes into what room `out` has, as
+    /// `list_flows` does.
+    pub fn list_destinations(&self, cursor: u32, out: &mut Vec<DestinationUse>) -> Option<u32> {
+        self.sessions.ports.list(cursor, out)
+    }
+
+    pub(crate) fn sessions_max(&self) -> usize {
+        self.settings.sessions_max as usize
+    }
+
+    pub(crate) fn affinity(&self) -> &AffinityTable {
+        &self.affinity
+    }
+
+    pub(crate) fn held_count(&self) -> usize {
+        self.holds.count()
+    }
+
+    pub(crate) fn resets_waiting(&self) -> usize {
+        self.resets.count()
+    }
+
     /// The destinations that take most ports of an egress address, as many as `out` has room for.
     /// Looks at all of them: not for the packet path.
     pub fn fullest_destinations(&self, out: &mut Vec<DestinationUse>) {
