@@ -22,6 +22,8 @@ pub struct WorkerCounters {
     pub answered: Counter,
     /// Resets sent to the ends of connections that policy ended.
     pub resets: Counter,
+    /// Such resets that were not sent: too many at once.
+    pub resets_lost: Counter,
     /// Packets made by cutting up larger ones.
     pub segments: Counter,
     /// Packets that the kernel dropped because the fill ring of their interface was empty; also in
@@ -37,6 +39,10 @@ pub struct WorkerCounters {
     pub records_lost: Counter,
     /// Flows in the table now.
     pub flows: Counter,
+    /// Those of them that are half-open.
+    pub flows_half_open: Counter,
+    /// Half-open flows that made room for a later one of their endpoint.
+    pub half_open_evicted: Counter,
     /// Free chunks that this worker holds now.
     pub frames_free: Counter,
     /// Generation of the snapshot in use.
@@ -83,12 +89,15 @@ impl Default for WorkerCounters {
             answered: Counter::default(),
             segments: Counter::default(),
             resets: Counter::default(),
+            resets_lost: Counter::default(),
             fill_ring_empty: Counter::default(),
             receive_ring_full: Counter::default(),
             receive_dropped: Counter::default(),
             transmit_invalid: Counter::default(),
             records_lost: Counter::default(),
             flows: Counter::default(),
+            flows_half_open: Counter::default(),
+            half_open_evicted: Counter::default(),
             frames_free: Counter::default(),
             generation: Counter::default(),
             turns: Counter::default(),

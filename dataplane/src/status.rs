@@ -153,11 +153,16 @@ pub struct WorkerStatus {
     pub answered: u64,
     /// Packets made by cutting up larger ones.
     pub segments: u64,
-    /// Resets sent to the ends of connections that policy ended.
-    #[serde(default)]
-    pub resets: u64,
     /// Flows in the table.
     pub flows: u64,
+    /// Those of them that are half-open.
+    pub flows_half_open: u64,
+    /// Half-open flows that made room for a later one of their endpoint.
+    pub half_open_evicted: u64,
+    /// Resets sent to the ends of connections that policy ended.
+    pub resets: u64,
+    /// Such resets that were not sent: too many at once.
+    pub resets_lost: u64,
     /// Frames received a second, over the last second.
     pub received_per_second: f64,
     /// Bits received a second, over the last second.
@@ -357,7 +362,7 @@ impl Status {
             let _ = writeln!(
                 out,
                 "Worker {}    {core}: received {} ({:.0}/s, {:.1} Mbit/s), transmitted {}, handed over {}, \
-                 answered {}, segments {}, resets {}, flows {}",
+                 answered {}, resets {}, segments {}, flows {} ({} half-open)",
                 worker.index,
                 worker.received,
                 worker.received_per_second,
@@ -365,9 +370,10 @@ impl Status {
                 worker.transmitted,
                 worker.handed_over,
                 worker.answered,
-                worker.segments,
                 worker.resets,
-                worker.flows
+                worker.segments,
+                worker.flows,
+                worker.flows_half_open
             );
         }
     }

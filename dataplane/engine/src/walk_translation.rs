@@ -25,6 +25,10 @@ impl Walk<'_> {
         datagram: Option<Datagram>,
         frame: &FrameBytes<'_>,
     ) -> Change {
+        // Where nothing is translated, nothing is looked for.
+        if self.sessions.count() == 0 {
+            return Change::Nothing;
+        }
         if packet.is_icmp_error() {
             return self.error_change(endpoint, packet, frame);
         }
@@ -59,7 +63,7 @@ impl Walk<'_> {
         frame: &FrameBytes<'_>,
     ) -> Change {
         let quoted = quoted(frame, packet).and_then(|quoted| Tuple::of_quoted(&quoted));
-        let Some(inner) = quoted else {
+        let Some(inner) = quoted.filter(|inner| inner.source == packet.destination) else {
             return Change::Nothing;
         };
         let Some((ticket, way)) = self.sessions.find(endpoint, &inner.reversed(), self.now) else {
@@ -72,7 +76,8 @@ impl Walk<'_> {
         Change::Error(ErrorChange {
             inner: new,
             source: (packet.source == inner.destination).then_some(new.destination),
-            destination: (packet.destination == inner.source).then_some(new.source),
+            destination: Some(new.source),
+            is_hairpin: session.kind == SessionKind::Hairpin,
         })
     }
 
@@ -103,7 +108,7 @@ impl Walk<'_> {
             }
         };
         self.note_session(ticket, way, packet);
-        translate(frame, packet, &new)?;
+        translate(frame, packet, &new).inspect_err(|_| self.take_back(change, Some(ticket)))?;
         Ok(Some(ticket))
     }
 
@@ -145,14 +150,20 @@ impl Walk<'_> {
         packet: &Packet,
         frame: &FrameBytes<'_>,
     ) -> Result<Change, Drop> {
+        let snapshot = self.snapshot;
+        // An index is used again: nobody's packet leaves as another's.
+        let from = snapshot
+            .endpoint(handover.from)
+            .filter(|from| from.id == handover.from_id)
+            .ok_or(Drop::EndpointGone)?;
+        // What only passes through was translated where it came in.
+        if from.kind == EndpointKind::Uplink {
+            return Ok(Change::Nothing);
+        }
         let change = self.known_change(uplink.id, packet, handover.datagram, frame);
-        if !change.is_nothing() {
+        if !change.is_nothing() && self.keeps_source(&change) {
             return Ok(change);
         }
-        let snapshot = self.snapshot;
-        let Some(from) = snapshot.endpoint(handover.from) else {
-            return Err(Drop::EndpointGone);
-        };
         // The answer to who came in through us must not show whom they came to.
         if handover.is_translated {
             return Err(Drop::NatSessionUnknown);
@@ -192,6 +203,25 @@ impl Walk<'_> {
                 }))
             }
         }
+    }
+
+    /// Whether a session may go on with the address that it leaves with: answers to an address
+    /// that is ours no longer do not come back. Such a session ends.
+    fn keeps_source(&mut self, change: &Change) -> bool {
+        let Change::Known {
+            ticket,
+            way: Way::Forward,
+            new,
+            ..
+        } = change
+        else {
+            return true;
+        };
+        let is_ours = self.snapshot.exits.is_egress_address(new.source);
+        if !is_ours {
+            self.sessions.remove(*ticket);
+        }
+        is_ours
     }
 
     pub fn choose_source(&mut self, source: &Source) -> Result<Tuple, Drop> {

@@ -208,6 +208,20 @@ pub struct ObserveArgs {
 #[derive(Debug, Subcommand)]
 pub enum PolicyCommand {
     /// Checks documents as the daemon would: every fault is named with file, document and field.
+    #[command(after_help = "\
+What is larger is refused, so that no document can exhaust the daemon:
+
+  a file                      16 MiB of UTF-8, 10000 documents
+  YAML                        48 levels deep, 2000000 nodes, 1000 anchors, 1000 aliases
+                              that repeat 100000 values at most
+  ports of one rule           40; ICMP types 40
+  rules of all documents      1000000
+  address blocks              262144 different ones
+  pods                        65280 different sets of labels
+  a regular expression        4096 bytes, 1 MiB compiled; matched in linear time
+  errors told of one file     100
+
+Exit codes: 0 all is valid; 1 there are faults; 2 the command line was wrong.")]
     Check {
         /// Files of YAML or JSON, each with any number of documents; state directories; `-` is
         /// standard input.
@@ -258,6 +272,9 @@ Exit codes: 0 no verdict changes; 4 some do; 1 the documents could not be read."
         #[arg(long, value_name = "PATH", default_value = SOCKET_PATH)]
         socket: PathBuf,
     },
+    /// Prints CustomResourceDefinitions of the kinds of `cilium.io/v2` that are read, as YAML:
+    /// `portcullis policy crds | kubectl apply -f -`.
+    Crds,
     /// Shows who may talk to whom. Pods that are alike share a line.
     Matrix {
         /// State directory or file; the documents in force of the running daemon unless given.

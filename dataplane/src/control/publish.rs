@@ -188,7 +188,7 @@ pub fn is_same(old: &Snapshot, new: &Snapshot) -> bool {
 
 /// The names of a snapshot.
 #[must_use]
-pub fn names(snapshot: &Snapshot, slots: &Slots, documents: &[Document]) -> Names {
+pub fn names(snapshot: &Snapshot, slots: &Slots, documents: &[Arc<Document>]) -> Names {
     let mut names = Names {
         tables: snapshot.tables.clone(),
         services: Arc::clone(&snapshot.services),

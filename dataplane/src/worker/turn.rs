@@ -187,7 +187,15 @@ impl Worker {
                 self.counters.transmit_invalid.add(new.transmit_invalid);
             }
         }
+        let gauges = self.engine.flow_table_gauges();
         self.counters.flows.set(self.engine.flows_count() as u64);
+        self.counters
+            .flows_half_open
+            .set(u64::from(gauges.half_open));
+        self.counters
+            .half_open_evicted
+            .set(gauges.half_open_evicted);
+        self.counters.resets_lost.set(self.engine.resets_lost());
         for limit in Limit::ALL {
             self.counters.set_limit(*limit, self.engine.gauge(*limit));
         }

@@ -1,0 +1,72 @@
+//! Leaving by the uplink under another address, and what comes back.
+
+mod network;
+
+use network::build::{ACK, SYN, v4};
+use network::*;
+use portcullis_engine::{Drop, EngineSettings, ExitPlan, PortRange, Snapshot};
+use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
+
+/// The address that pods leave with; the host's own too.
+const SHARED: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 168, 0, 2));
+/// The ports of it that are ours.
+const PORTS: (u16, u16) = (61_000, 61_999);
+
+fn masquerading() -> Snapshot {
+    let mut snapshot = snapshot(&[], 1);
+    let range = PortRange::new(PORTS.0, PORTS.1).unwrap();
+    snapshot.exits = Arc::new(ExitPlan {
+        masquerade: vec![SHARED],
+        node: vec![SHARED],
+        shared: vec![SHARED],
+        ports: [(SHARED, range)].into_iter().collect(),
+        ..ExitPlan::default()
+    });
+    snapshot
+}
+
+fn node() -> Node {
+    Node::with(EngineSettings::default(), masquerading())
+}
+
+/// The source port of an IPv4 frame without options.
+fn source_port(frame: &[u8]) -> u16 {
+    u16::from_be_bytes([frame[34], frame[35]])
+}
+
+fn destination(frame: &[u8]) -> [u8; 4] {
+    frame[30..34].try_into().unwrap()
+}
+
+#[test]
+fn a_masqueraded_connection_goes_on_after_its_first_answer() {
+    let mut node = node();
+    let out = node.delivered(
+        CLIENT,
+        UPLINK,
+        v4(CLIENT, UPLINK).tcp((40_000, 80), SYN, b""),
+    );
+    let port = source_port(&out);
+    assert!((PORTS.0..=PORTS.1).contains(&port), "{port}");
+    let back = |flags, bytes: &[u8]| {
+        v4(UPLINK, CLIENT)
+            .destination(SHARED)
+            .tcp((80, port), flags, bytes)
+    };
+    node.delivered(UPLINK, CLIENT, back(SYN | ACK, b""));
+    for _ in 0..3 {
+        let next = v4(CLIENT, UPLINK).tcp((40_000, 80), ACK, b"more");
+        let out = node.delivered(CLIENT, UPLINK, next);
+        assert_eq!(source_port(&out), port);
+        let answer = node.delivered(UPLINK, CLIENT, back(ACK, b"data"));
+        assert_eq!(destination(&answer), CLIENT_PARTY.v4.octets());
+    }
+}
+
+#[test]
+fn a_segment_in_the_middle_of_no_translation_never_leaves() {
+    let mut node = node();
+    let middle = v4(CLIENT, UPLINK).tcp((40_000, 80), ACK, b"more");
+    assert_eq!(node.reason(CLIENT, middle), Drop::FlowUnknown);
+}
