@@ -263,7 +263,7 @@ impl Walk<'_> {
             before: *before,
             address,
             destination: (backend.address, backend.port),
-            range: self.range_of(address, packet),
+            range: self.range_of(address, packet)?,
         };
         self.choose_source(&source).map(Some)
     }

@@ -190,7 +190,7 @@ impl Walk<'_> {
                     before,
                     address,
                     destination: (before.destination, before.destination_port),
-                    range: self.range_of(address, packet),
+                    range: self.range_of(address, packet)?,
                 };
                 let after = self.choose_source(&source)?;
                 Ok(Change::Begins(NewSession {
@@ -242,15 +242,18 @@ impl Walk<'_> {
     }
 
     /// The ports that packets may leave an address from; for an echo its identifiers.
-    pub fn range_of(&self, address: std::net::IpAddr, packet: &Packet) -> PortRange {
+    ///
+    /// # Errors
+    /// `EgressAddressMissing` when none are ours: answers would not find back.
+    pub fn range_of(&self, address: std::net::IpAddr, packet: &Packet) -> Result<PortRange, Drop> {
         let range = self.snapshot.exits.ports.get(&address).copied();
-        let range = range.unwrap_or_default();
+        let range = range.ok_or(Drop::EgressAddressMissing)?;
         let is_icmp = matches!(packet.protocol(), Protocol::Icmp | Protocol::Icmpv6);
         // An address of our own has all identifiers, one that the host uses too has its part.
         if is_icmp && !self.snapshot.exits.is_shared(address) {
-            PortRange::IDENTIFIERS
+            Ok(PortRange::IDENTIFIERS)
         } else {
-            range
+            Ok(range)
         }
     }
 

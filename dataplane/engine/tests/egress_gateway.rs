@@ -229,6 +229,15 @@ fn what_cannot_leave_as_it_should_does_not_leave_and_the_pod_is_told() {
 }
 
 #[test]
+fn an_address_without_ports_of_ours_is_as_good_as_missing() {
+    let mut plan = gateway(here(), (1024, 2047));
+    plan.ports.remove(&EGRESS);
+    let mut node = node(&[GATEWAY_NODE, CLIENT_THROUGH_GATEWAY], plan);
+    let (reason, _) = told(node.send(CLIENT, out().udp(PORTS, b"q")));
+    assert_eq!(reason, Drop::EgressAddressMissing);
+}
+
+#[test]
 fn exactly_as_many_connections_leave_as_there_are_ports() {
     let mut node = node(&[], masquerade((30_000, 30_019)));
     let syn = |number: u16, to: u16| out().tcp((1000 + number, to), SYN, b"");
