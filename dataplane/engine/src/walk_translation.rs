@@ -145,14 +145,18 @@ impl Walk<'_> {
         packet: &Packet,
         frame: &FrameBytes<'_>,
     ) -> Result<Change, Drop> {
-        let change = self.known_change(uplink.id, packet, handover.datagram, frame);
-        if !change.is_nothing() {
-            return Ok(change);
-        }
         let snapshot = self.snapshot;
         let Some(from) = snapshot.endpoint(handover.from) else {
             return Err(Drop::EndpointGone);
         };
+        // From outside to a backend outside, or back: both ends were exchanged as it came in.
+        if from.kind == EndpointKind::Uplink && handover.is_translated {
+            return Ok(Change::Nothing);
+        }
+        let change = self.known_change(uplink.id, packet, handover.datagram, frame);
+        if !change.is_nothing() {
+            return Ok(change);
+        }
         // The answer to who came in through us must not show whom they came to.
         if handover.is_translated {
             return Err(Drop::NatSessionUnknown);
