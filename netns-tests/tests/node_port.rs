@@ -79,13 +79,16 @@ fn shop(more: &str, backends: [&[&str]; 2]) -> Option<Shop> {
     lab.node.must("ip route add default via 2001:db8::2");
     serve_pages(&lab.node, "node", 80);
     serve_pages(world, "world", 80);
-    for (place, is_pod) in [(&web.place, true), (world, false)] {
-        tell_peer_by_udp(place, 9);
+    web.serve_pages();
+    tell_peer_by_udp(&web.place, at("[::]", 9));
+    // With an address of its own each, so that it is the one that answers.
+    for address in FAR {
+        let address: IpAddr = address.parse().expect("an address");
+        tell_peer_by_udp(world, SocketAddr::new(address, 9));
+    }
+    for place in [&web.place, world] {
         echo_by_udp(place, 53);
         echo_by_tcp(place, 7);
-        if is_pod {
-            web.serve_pages();
-        }
     }
     lab.apply("service.yaml", &service(more));
     lab.apply("slices.yaml", &slices(backends));
