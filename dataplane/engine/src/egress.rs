@@ -253,7 +253,7 @@ impl Walk<'_> {
         let is_known = match (endpoint.kind, out.kind) {
             (EndpointKind::Host | EndpointKind::Uplink, EndpointKind::Pod) => true,
             // From outside to a backend on another node, and back.
-            (EndpointKind::Uplink, EndpointKind::Uplink) => change.tuple().is_some(),
+            (EndpointKind::Uplink, EndpointKind::Uplink) => !change.is_nothing(),
             // The kernel left it to us for its port, but it is the node's own.
             (EndpointKind::Uplink, EndpointKind::Host) => {
                 self.snapshot.exits.is_shared(packet.destination)

@@ -2,7 +2,7 @@
 
 mod network;
 
-use network::build::{ACK, SYN, v4};
+use network::build::{ACK, SYN, has_valid_checksums, quote, v4};
 use network::*;
 use portcullis_engine::{
     Backend, BackendState, Drop, EngineSettings, ExitPlan, Frontend, FrontendKind, PortRange,
@@ -114,4 +114,22 @@ fn a_node_port_leads_to_a_backend_elsewhere_and_its_answer_back() {
     let back = node.delivered(UPLINK, UPLINK, answer.tcp((80, port), SYN | ACK, b""));
     assert_eq!(destination(&back), WORLD_PARTY.v4.octets());
     assert_eq!(source_port(&back), 30_080);
+}
+
+#[test]
+fn an_error_about_a_packet_to_a_backend_elsewhere_reaches_the_client() {
+    let mut node = Node::with(EngineSettings::default(), far_backend());
+    let ask = v4(UPLINK, CLIENT).destination(SHARED);
+    let asked = ask.tcp((40_000, 30_080), SYN, b"");
+    let out = node.delivered(UPLINK, UPLINK, asked.clone());
+    // A router on the way: fragmentation needed, 1280 bytes fit.
+    let router = IpAddr::V4(Ipv4Addr::new(203, 0, 113, 1));
+    let error = v4(UPLINK, CLIENT).source(router).destination(SHARED);
+    let error = error.icmp(3, 4, [0, 0, 5, 0], quote(&out));
+    let told = node.delivered(UPLINK, UPLINK, error);
+    assert_eq!(destination(&told), WORLD_PARTY.v4.octets());
+    assert!(has_valid_checksums(&told));
+    // Behind Ethernet, IP and ICMP headers: addresses and ports of what the client had sent.
+    let (quoted, sent) = (&told[42..], quote(&asked));
+    assert_eq!(quoted[12..24], sent[12..24]);
 }
