@@ -300,13 +300,13 @@ pub fn echo_by_udp(place: &Place, port: u16) {
     });
 }
 
-/// Answers every datagram to this port of any place with the address that it came from.
+/// Answers every datagram to this address of any place with the address that it came from.
 ///
 /// # Panics
 /// When the port is taken.
-pub fn tell_peer_by_udp(place: &Place, port: u16) {
+pub fn tell_peer_by_udp(place: &Place, at: SocketAddr) {
     let socket = place
-        .call(move || UdpSocket::bind(("::", port)))
+        .call(move || UdpSocket::bind(at))
         .expect("the port is free");
     thread::spawn(move || {
         let mut bytes = vec![0; 65_536];

@@ -4,7 +4,10 @@ use netns_tests::{
     Capture, Lab, Pod, WORLD_ADDRESSES, echo_by_udp, eventually, fetch, serve_pages,
     tell_peer_by_udp,
 };
-use std::net::SocketAddr;
+use std::io::ErrorKind;
+use std::net::{SocketAddr, UdpSocket};
+use std::ops::RangeInclusive;
+use std::thread;
 use std::time::{Duration, Instant};
 
 /// Addresses of the node that are there for its pods alone.
@@ -86,7 +89,7 @@ fn gateway(settings: &str, policies: &str, more: &[&str]) -> Option<Gateway> {
         &["10.0.1.11", "fd00:10:1::11"],
     );
     serve_pages(&lab.world, "world", 80);
-    tell_peer_by_udp(&lab.world, 9);
+    tell_peer_by_udp(&lab.world, at("[::]", 9));
     echo_by_udp(&lab.world, 7);
     lab.start_daemon();
     // The first packet makes the node ask for its neighbour's MAC address, and is lost.
@@ -312,4 +315,66 @@ fn what_cannot_leave_as_the_policy_says_is_refused_at_once_and_never_leaves() {
             [] as [std::net::IpAddr; 0]
         );
     }
+}
+
+/// Asks the world's echo server once from each of these ports of a pod; gives how many were
+/// answered, and the errors of the others.
+fn ask_from(pod: &Pod, ports: RangeInclusive<u16>) -> (usize, Vec<Option<i32>>) {
+    let (source, count) = (pod.addresses[0], ports.len());
+    let asking = pod.place.thread(move || {
+        let ask = |port: u16| -> std::io::Result<()> {
+            let socket = UdpSocket::bind((source, port))?;
+            socket.connect(("192.0.2.2", 7))?;
+            socket.set_read_timeout(Some(Duration::from_millis(500)))?;
+            let once = || {
+                socket.send(&port.to_be_bytes())?;
+                socket.recv(&mut [0; 9]).map(drop)
+            };
+            // A datagram that a full ring dropped is asked again; a refusal is a refusal.
+            let mut tries = 0;
+            loop {
+                match once() {
+                    Err(error) if error.kind() == ErrorKind::WouldBlock && tries < 4 => tries += 1,
+                    result => return result,
+                }
+            }
+        };
+        ports
+            .filter_map(|port| ask(port).err().map(|error| error.raw_os_error()))
+            .collect::<Vec<_>>()
+    });
+    let errors = asking.join().expect("asking does not panic");
+    (count - errors.len(), errors)
+}
+
+#[test]
+fn every_port_of_an_egress_address_serves_one_place_and_not_one_more() {
+    let settings = "flowsMax: 262144\nnatSessionsMax: 262144";
+    let Some(Gateway { lab, shop, .. }) = gateway(settings, &two_policies(), &[]) else {
+        return;
+    };
+    let second = lab.pod("shop/second", &["app=shop"], &["10.0.1.12"]);
+    assert!(shop.can_ping("192.0.2.2") && second.can_ping("192.0.2.2"));
+    let since = Instant::now();
+    // Both have the same ports: half of them cannot keep theirs.
+    let halves: Vec<_> = thread::scope(|scope| {
+        let pods = [&shop, &second];
+        let asking = pods.map(|pod| scope.spawn(move || ask_from(pod, 1024..=33_279)));
+        asking
+            .map(|half| half.join().expect("asking does not panic"))
+            .into()
+    });
+    assert_eq!(halves, [(32_256, vec![]), (32_256, vec![])]);
+    println!(
+        "64512 flows from one address to one place in {:?}",
+        since.elapsed()
+    );
+    let (answered, errors) = ask_from(&second, 40_000..=40_009);
+    println!("ten more: {errors:?}");
+    assert_eq!((answered, errors), (0, vec![Some(113); 10]), "EHOSTUNREACH");
+    assert_eq!(lab.status().dropped("nat_ports_exhausted"), 10);
+    assert!(
+        shop.fetch("http://192.0.2.2/").is_some(),
+        "another place has other ports"
+    );
 }

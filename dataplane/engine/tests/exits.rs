@@ -2,9 +2,13 @@
 
 mod network;
 
-use network::build::{ACK, SYN, v4};
+use network::build::{ACK, SYN, has_valid_checksums, quote, v4};
 use network::*;
-use portcullis_engine::{Drop, EngineSettings, ExitPlan, PortRange, Snapshot};
+use portcullis_engine::{
+    Backend, BackendState, Drop, EngineSettings, ExitPlan, Frontend, FrontendKind, PortRange,
+    ServiceSpec, ServiceTable, Snapshot,
+};
+use portcullis_policy::Protocol;
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
@@ -69,4 +73,63 @@ fn a_segment_in_the_middle_of_no_translation_never_leaves() {
     let mut node = node();
     let middle = v4(CLIENT, UPLINK).tcp((40_000, 80), ACK, b"more");
     assert_eq!(node.reason(CLIENT, middle), Drop::FlowUnknown);
+}
+
+/// A node port whose backend is in the world, behind the router.
+fn far_backend() -> Snapshot {
+    let mut snapshot = masquerading();
+    let frontend = Frontend {
+        address: SHARED,
+        protocol: Protocol::Tcp,
+        port: 30_080,
+    };
+    let spec = ServiceSpec {
+        namespace: "shop".into(),
+        name: "web".into(),
+        frontends: vec![(frontend, FrontendKind::NodePort)],
+        backends: vec![Backend {
+            address: FAR,
+            port: 80,
+            state: BackendState::Active,
+            is_local: false,
+        }],
+        ..ServiceSpec::default()
+    };
+    snapshot.services = Arc::new(ServiceTable::new(&[spec], None).0);
+    snapshot
+}
+
+const FAR: IpAddr = IpAddr::V4(Ipv4Addr::new(203, 0, 113, 9));
+
+#[test]
+fn a_node_port_leads_to_a_backend_elsewhere_and_its_answer_back() {
+    let mut node = Node::with(EngineSettings::default(), far_backend());
+    let ask = v4(UPLINK, CLIENT).destination(SHARED);
+    let out = node.delivered(UPLINK, UPLINK, ask.tcp((40_000, 30_080), SYN, b""));
+    let IpAddr::V4(far) = FAR else { unreachable!() };
+    assert_eq!(destination(&out), far.octets());
+    let port = source_port(&out);
+    assert!((PORTS.0..=PORTS.1).contains(&port), "{port}");
+    let answer = v4(UPLINK, CLIENT).source(FAR).destination(SHARED);
+    let back = node.delivered(UPLINK, UPLINK, answer.tcp((80, port), SYN | ACK, b""));
+    assert_eq!(destination(&back), WORLD_PARTY.v4.octets());
+    assert_eq!(source_port(&back), 30_080);
+}
+
+#[test]
+fn an_error_about_a_packet_to_a_backend_elsewhere_reaches_the_client() {
+    let mut node = Node::with(EngineSettings::default(), far_backend());
+    let ask = v4(UPLINK, CLIENT).destination(SHARED);
+    let asked = ask.tcp((40_000, 30_080), SYN, b"");
+    let out = node.delivered(UPLINK, UPLINK, asked.clone());
+    // A router on the way: fragmentation needed, 1280 bytes fit.
+    let router = IpAddr::V4(Ipv4Addr::new(203, 0, 113, 1));
+    let error = v4(UPLINK, CLIENT).source(router).destination(SHARED);
+    let error = error.icmp(3, 4, [0, 0, 5, 0], quote(&out));
+    let told = node.delivered(UPLINK, UPLINK, error);
+    assert_eq!(destination(&told), WORLD_PARTY.v4.octets());
+    assert!(has_valid_checksums(&told));
+    // Behind Ethernet, IP and ICMP headers: addresses and ports of what the client had sent.
+    let (quoted, sent) = (&told[42..], quote(&asked));
+    assert_eq!(quoted[12..24], sent[12..24]);
 }
