@@ -39,7 +39,8 @@ pub use pod::{
 };
 pub use prober::Prober;
 pub use raw::{
-    ETHERTYPE_IPV4, ETHERTYPE_IPV6, Tap, ethernet, ipv4, ipv6, send_raw, udp, udp_over_ipv6,
+    ETHERTYPE_IPV4, ETHERTYPE_IPV6, Tap, ethernet, ipv4, ipv4_fragment, ipv6, ipv6_fragment,
+    send_raw, udp, udp_over_ipv6,
 };
 pub use status::Status;
 pub use talk::{Ended, Talk, echo_and_tell};

@@ -306,7 +306,7 @@ impl Walk<'_> {
         frame: &mut FrameBytes<'_>,
         error: Error,
     ) -> Result<u16, Drop> {
-        let gateways = self.snapshot.gateway_addresses;
+        let gateways = self.snapshot.router_addresses(packet.source);
         let is_nameless = match packet.source {
             IpAddr::V4(_) => gateways.0.is_unspecified(),
             IpAddr::V6(_) => gateways.1.is_unspecified(),
