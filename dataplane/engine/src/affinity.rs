@@ -300,5 +300,7 @@ mod tests {
             assert!(affinity.count() <= 64);
         }
         assert_eq!(affinity.count(), 64);
+        // All that were pushed out had time left.
+        assert_eq!(affinity.evicted(), 10_000 - 64);
     }
 }

@@ -8,7 +8,7 @@ use clap::{Args, ValueEnum};
 use std::cmp::Reverse;
 use std::path::PathBuf;
 
-/// Flows and translations that are held to be joined and sorted: some hundred MB at the most.
+/// Flows, and translations of each way, that are held to be joined and sorted; more is told.
 const HELD_MAX: usize = 200_000;
 
 /// Protocols that filters take.

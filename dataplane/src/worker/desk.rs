@@ -6,7 +6,7 @@ use portcullis_engine::{DestinationUse, Engine, FlowView, SessionView};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-/// Entries of one page: some 25 µs of the worker's time.
+/// Entries of one page: the worker copies no more in one turn.
 const PAGE_ENTRIES: usize = 256;
 /// An answer is looked for this often.
 const GLANCE: Duration = Duration::from_micros(50);
