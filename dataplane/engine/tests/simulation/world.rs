@@ -344,7 +344,7 @@ pub fn reply_by(chance: &mut Chance, from: EndpointIndex, frame: &[u8]) -> Optio
     let word = |at: usize| u16::from_be_bytes([frame[at], frame[at + 1]]);
     let is_request = frame[at] == 8 || frame[at] == 128;
     let ports = (word(at + 2), word(at));
-    if chance.one_in(5) && !(matches!(protocol, 1 | 58) && !is_request) {
+    if chance.one_in(5) && (is_request || !matches!(protocol, 1 | 58)) {
         let (kind, code) = if at == 34 { (3, 3) } else { (1, 4) };
         return Some(build.icmp(kind, code, [0; 4], quote(frame)));
     }
