@@ -1,8 +1,8 @@
 //! Egress gateway policies: the world sees the gateway's address, and never a pod's.
 
 use netns_tests::{
-    Capture, Lab, Pod, WORLD_ADDRESSES, echo_by_udp, eventually, fetch, serve_pages,
-    tell_peer_by_udp,
+    Capture, Lab, Pod, WORLD_ADDRESSES, echo_by_tcp, echo_by_udp, eventually, fetch, is_echoed,
+    serve_pages, tell_peer_by_udp,
 };
 use std::io::ErrorKind;
 use std::net::{SocketAddr, UdpSocket};
@@ -315,6 +315,46 @@ fn what_cannot_leave_as_the_policy_says_is_refused_at_once_and_never_leaves() {
             [] as [std::net::IpAddr; 0]
         );
     }
+}
+
+#[test]
+fn connections_survive_a_restart_and_never_leak() {
+    let Some(Gateway { lab, shop, .. }) = gateway("", &two_policies(), &[]) else {
+        return;
+    };
+    echo_by_tcp(&lab.world, 7);
+    let mut live: Vec<_> = (0..12)
+        .map(|n| shop.connect(at(WORLD_HOSTS[n % 2], 7)).expect("connected"))
+        .collect();
+    assert!(live.iter_mut().all(|stream| is_echoed(stream, b"before")));
+    let capture = Capture::start(&lab.world);
+    let downloads: Vec<_> = WORLD_HOSTS
+        .iter()
+        .map(|host| {
+            shop.place.spawn(&format!(
+                "curl --silent --globoff --noproxy * --max-time 20 --limit-rate 4M --output \
+                 /dev/null http://{host}/big"
+            ))
+        })
+        .collect();
+    thread::sleep(Duration::from_millis(800));
+    lab.kill_daemon();
+    lab.start_daemon();
+    let alive = live
+        .iter_mut()
+        .filter_map(|stream| is_echoed(stream, b"after").then_some(()));
+    let alive = alive.count();
+    let ended = downloads.into_iter().map(|mut download| download.wait());
+    let whole = ended
+        .filter(|end| end.as_ref().is_ok_and(|end| end.success()))
+        .count();
+    println!("{alive} of 12 connections go on, {whole} of 2 downloads");
+    // Each keeps its port, which nobody else has taken, so the world knows it again.
+    assert_eq!((alive, whole), (12, 2));
+    assert_eq!(
+        capture.finish().pod_addresses(),
+        [] as [std::net::IpAddr; 0]
+    );
 }
 
 /// Asks the world's echo server once from each of these ports of a pod; gives how many were

@@ -362,3 +362,31 @@ fn connections_through_the_node_survive_a_restart_or_are_reset() {
     assert!(slowest < Duration::from_secs(8), "one or the other");
     assert_eq!(capture.finish().pod_addresses(), NONE);
 }
+
+#[test]
+fn a_download_through_the_node_never_shows_its_pod_after_a_restart() {
+    let Some(Shop { lab, web: _web }) = shop("", LOCAL) else {
+        return;
+    };
+    let capture = Capture::start(&lab.world);
+    let mut downloads: Vec<_> = (0..6)
+        .map(|n| {
+            lab.world.spawn(&format!(
+                "curl --silent --globoff --noproxy * --max-time 20 --limit-rate 3M --output \
+                 /run/big-{n} http://{}:30080/big",
+                NODE_HOSTS[n % 2]
+            ))
+        })
+        .collect();
+    std::thread::sleep(Duration::from_millis(1500));
+    lab.kill_daemon();
+    // Both ends send again and again meanwhile.
+    std::thread::sleep(Duration::from_millis(500));
+    lab.start_daemon();
+    let ended = downloads
+        .iter_mut()
+        .map(|download| download.wait().expect("curl ends").success());
+    let whole = ended.filter(|is_whole| *is_whole).count();
+    println!("{whole} of {} downloads came to their end", downloads.len());
+    assert_eq!(capture.finish().pod_addresses(), NONE);
+}

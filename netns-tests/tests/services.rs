@@ -536,3 +536,39 @@ fn connections_through_a_service_survive_a_restart_or_are_reset() {
         client.fetch("http://10.96.0.10/").is_some()
     });
 }
+
+#[test]
+fn wrk_spreads_its_connections_evenly() {
+    let Some(Shop {
+        lab: _lab,
+        client,
+        backends,
+    }) = shop("", &ALL)
+    else {
+        return;
+    };
+    let opened = || -> Vec<u64> {
+        let of = |pod: &Pod| pod.counter("TcpPassiveOpens");
+        backends.iter().map(of).collect()
+    };
+    for host in VIP_HOSTS {
+        let before = opened();
+        let words = ["wrk", "-t2", "-c30", "-d3s", "-H", "Connection: close"];
+        let url = format!("http://{host}/");
+        let ran = client.place.run_words(&[&words[..], &[&url]].concat());
+        assert!(ran.is_success, "{ran:?}");
+        assert!(!ran.stdout.contains("Socket errors"), "{}", ran.stdout);
+        let counts: Vec<u64> = opened()
+            .iter()
+            .zip(before)
+            .map(|(n, old)| n - old)
+            .collect();
+        let sum: u64 = counts.iter().sum();
+        println!("{host}: {counts:?}\n{}", ran.stdout);
+        assert!(sum >= 3000, "{counts:?}");
+        for count in counts {
+            let part = count as f64 / sum as f64;
+            assert!((part - 1.0 / 3.0).abs() < 0.05, "{part}");
+        }
+    }
+}

@@ -321,7 +321,7 @@ fn candidates<'a>(
 }
 
 /// Without a secret: after a restart a connection finds its backend again.
-fn connection_hash(before: &Tuple) -> u64 {
+pub(crate) fn connection_hash(before: &Tuple) -> u64 {
     let mut bytes = [0; 37];
     for (address, at) in [(before.source, 0), (before.destination, 16)] {
         let octets = match address {

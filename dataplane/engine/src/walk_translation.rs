@@ -10,9 +10,10 @@ use crate::translation::{
     pick_address,
 };
 use crate::walk::Walk;
+use crate::walk_service::connection_hash;
 use crate::{
-    CrowdedDestination, Datagram, Drop, Endpoint, EndpointId, EndpointKind, FrameBytes, Handover,
-    PortRange,
+    CrowdedDestination, Datagram, Drop, Endpoint, EndpointId, EndpointKind, FrameBytes,
+    FrontendKind, Handover, PortRange,
 };
 use portcullis_policy::Protocol;
 
@@ -168,9 +169,20 @@ impl Walk<'_> {
         if handover.is_translated {
             return Err(Drop::NatSessionUnknown);
         }
+        // Who began what is under way at a start was only guessed: it is the pod, by doubt.
+        let is_guessed = handover.is_opening && is_under_way(packet);
         // Only what a pod begins gets another source.
-        if from.kind != EndpointKind::Pod || handover.is_reply {
+        if from.kind != EndpointKind::Pod || handover.is_reply && !is_guessed {
             return Ok(Change::Nothing);
+        }
+        if is_guessed && let Some(session) = self.session_again(handover, uplink, packet) {
+            // It is there at once: this packet goes its other way.
+            return Ok(Change::Known {
+                ticket: self.begin(&session)?,
+                way: Way::Reply,
+                new: session.before.reversed(),
+                is_hairpin: false,
+            });
         }
         let tables = snapshot.tables.as_deref().ok_or(Drop::NoTables)?;
         match snapshot.exits.leave(tables, from, packet.destination)? {
@@ -222,6 +234,48 @@ impl Walk<'_> {
             self.sessions.remove(*ticket);
         }
         is_ours
+    }
+
+    /// The session that a backend spoke by before a restart: a client that waits for its answer says
+    /// nothing that would begin it anew. Which frontend the client had asked is told by whom that
+    /// leads to; where several do, the client may know nothing of it, and resets the connection.
+    fn session_again(
+        &mut self,
+        handover: &Handover,
+        uplink: &Endpoint,
+        packet: &Packet,
+    ) -> Option<NewSession> {
+        let after = Tuple::of(packet)?.reversed();
+        for service in self.snapshot.services.iter() {
+            for (frontend, kind) in &service.frontends {
+                let before = Tuple {
+                    destination: frontend.address,
+                    destination_port: frontend.port,
+                    ..after
+                };
+                let is_alike = frontend.address.is_ipv4() == after.source.is_ipv4()
+                    && frontend.protocol == packet.protocol()
+                    && *kind != FrontendKind::ClusterIp;
+                if !is_alike {
+                    continue;
+                }
+                let picked = service.backends(*kind).pick(connection_hash(&before));
+                let backend = (after.destination, after.destination_port);
+                let is_picked = picked.is_some_and(|one| (one.address, one.port) == backend);
+                if is_picked && self.sessions.find(uplink.id, &before, self.now).is_none() {
+                    let (index, ..) = self.snapshot.services.find(*frontend)?;
+                    return Some(NewSession {
+                        endpoint: uplink.id,
+                        charged: handover.from_id,
+                        before,
+                        after,
+                        kind: SessionKind::NodePort,
+                        owner: index.0,
+                    });
+                }
+            }
+        }
+        None
     }
 
     pub fn choose_source(&mut self, source: &Source) -> Result<Tuple, Drop> {
@@ -277,6 +331,11 @@ impl Walk<'_> {
         let age = self.now.0.saturating_sub(self.settings.started.0);
         !flags.has(TcpFlags::RST) && u128::from(age) < self.settings.midstream_learn.as_nanos()
     }
+}
+
+/// Whether it is a segment in the middle of a connection.
+fn is_under_way(packet: &Packet) -> bool {
+    matches!(packet.transport, Transport::Tcp { flags, .. } if !flags.has(TcpFlags::SYN))
 }
 
 fn is_opening(packet: &Packet) -> bool {

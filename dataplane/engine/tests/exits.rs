@@ -133,3 +133,73 @@ fn an_error_about_a_packet_to_a_backend_elsewhere_reaches_the_client() {
     let (quoted, sent) = (&told[42..], quote(&asked));
     assert_eq!(quoted[12..24], sent[12..24]);
 }
+
+/// In the first seconds after a start.
+fn started(snapshot: Snapshot) -> Node {
+    let mut node = Node::with(EngineSettings::default(), snapshot);
+    node.now = portcullis_engine::Now(1_000_000_000);
+    node
+}
+
+fn source(frame: &[u8]) -> [u8; 4] {
+    frame[26..30].try_into().unwrap()
+}
+
+#[test]
+fn after_a_start_a_guess_who_began_lets_no_pod_address_out() {
+    let mut node = started(masquerading());
+    let IpAddr::V4(shared) = SHARED else {
+        unreachable!()
+    };
+    // The port looks like a server's, but nobody knows.
+    for ports in [(40_000, 50_000), (50_000, 40_000), (80, 40_000)] {
+        let segment = v4(CLIENT, UPLINK).tcp(ports, ACK, b"more");
+        let out = node.delivered(CLIENT, UPLINK, segment);
+        assert_eq!(source(&out), shared.octets(), "{ports:?}");
+    }
+    // Who is asked under its own address answers with it.
+    let ask = v4(UPLINK, SERVER).tcp((40_001, 80), ACK, b"more");
+    node.delivered(UPLINK, SERVER, ask);
+    let answer = v4(SERVER, UPLINK).tcp((80, 40_001), ACK, b"data");
+    let out = node.delivered(SERVER, UPLINK, answer);
+    assert_eq!(source(&out), SERVER_PARTY.v4.octets());
+}
+
+#[test]
+fn after_a_start_a_backend_that_speaks_first_speaks_for_its_node_port() {
+    let mut snapshot = snapshot(&[], 1);
+    let frontend = Frontend {
+        address: SHARED,
+        protocol: Protocol::Tcp,
+        port: 30_080,
+    };
+    let spec = ServiceSpec {
+        frontends: vec![(frontend, FrontendKind::NodePort)],
+        backends: vec![Backend {
+            address: IpAddr::V4(SERVER_PARTY.v4),
+            port: 80,
+            state: BackendState::Active,
+            is_local: true,
+        }],
+        ..ServiceSpec::default()
+    };
+    snapshot.services = Arc::new(ServiceTable::new(&[spec], None).0);
+    let mut node = started(snapshot);
+    let data = || v4(SERVER, UPLINK).tcp((80, 40_000), ACK, b"data");
+    let IpAddr::V4(shared) = SHARED else {
+        unreachable!()
+    };
+    for _ in 0..2 {
+        let out = node.delivered(SERVER, UPLINK, data());
+        assert_eq!((source(&out), source_port(&out)), (shared.octets(), 30_080));
+    }
+    let ask = v4(UPLINK, SERVER).destination(SHARED);
+    let ask = node.delivered(UPLINK, SERVER, ask.tcp((40_000, 30_080), ACK, b""));
+    assert_eq!(destination(&ask), SERVER_PARTY.v4.octets());
+    let out = node.delivered(SERVER, UPLINK, data());
+    assert_eq!(source_port(&out), 30_080);
+    // Another port of the pod is no backend.
+    let other = v4(SERVER, UPLINK).tcp((81, 40_000), ACK, b"data");
+    let out = node.delivered(SERVER, UPLINK, other);
+    assert_eq!(source_port(&out), 81);
+}
