@@ -8,6 +8,8 @@ use std::time::{Duration, Instant};
 
 /// Half-open entries that one endpoint may have. [`EngineSettings::half_open_per_endpoint_max`]
 const HALF_OPEN_MAX: u64 = 4096;
+/// Runs of which the median counts.
+const ROUNDS: usize = 5;
 const SERVER: &str = "10.0.1.10:7";
 
 struct Cluster {
@@ -70,8 +72,7 @@ fn iperf3_serves(pod: &Pod) {
 }
 
 /// What iperf3 carries in a time, in Gbit/s.
-fn iperf3(place: &Place, to: &str, seconds: f64) -> f64 {
-    // A duration of whole seconds is all that `-t` takes; the omitted start is not measured.
+fn iperf3(place: &Place, to: &str, seconds: u32) -> f64 {
     let ran = place.must(&format!("iperf3 -c {to} -t {seconds} -J"));
     let ran: serde_json::Value = serde_json::from_str(&ran).expect("iperf3 prints JSON");
     let bits = ran["end"]["sum_received"]["bits_per_second"].as_f64();
@@ -84,11 +85,8 @@ fn assert_within_bounds(lab: &Lab) -> (u64, u64) {
         status.of_workers("flows"),
         status.of_workers("flows_half_open"),
     );
-    // The flooder's own and the server's; the others have few.
-    assert!(
-        half_open <= 2 * HALF_OPEN_MAX + 128,
-        "{half_open} half-open"
-    );
+    // The flooder pays for both ends; the others have few.
+    assert!(half_open <= HALF_OPEN_MAX + 128, "{half_open} half-open");
     assert!(flows <= half_open + 4096, "{flows} flows");
     (flows, half_open)
 }
@@ -124,7 +122,7 @@ fn connections_survive_a_flood_of_syns_and_new_ones_come_about() {
         let flood = Flood::start(&flooder.place, &format!("--flood {words}"));
         let start = Instant::now();
         let bulk = thread::scope(|scope| {
-            let bulk = scope.spawn(|| iperf3(&web.place, "10.0.1.10", 4.0));
+            let bulk = scope.spawn(|| iperf3(&web.place, "10.0.1.10", 4));
             let mut fetched = 0;
             while !bulk.is_finished() {
                 let new = Talk::start(&other.place, server, Duration::from_millis(1));
@@ -181,8 +179,8 @@ fn a_flood_costs_others_no_more_for_the_table_it_fills() {
         lab,
         api,
         web,
-        other,
         flooder,
+        ..
     } = &cluster;
     iperf3_serves(api);
     // The same packets to the same closed port of a pod that has no part in the transfer; but from
@@ -190,7 +188,6 @@ fn a_flood_costs_others_no_more_for_the_table_it_fills() {
     let victim = lab.pod("backend/victim", &["app=backend"], &["10.0.1.14"]);
     // It does not answer: an answer would be work that is not the table's.
     victim.place.must("ip route replace blackhole 10.0.1.13/32");
-    let _ = other;
     let kinds = [
         ("no flood", None),
         ("denied", Some("-p 81 10.0.1.14")),
@@ -201,13 +198,11 @@ fn a_flood_costs_others_no_more_for_the_table_it_fills() {
     let mut rates = kinds.map(|_| Vec::new());
     for _ in 0..ROUNDS {
         for (number, (_, words)) in kinds.iter().enumerate() {
-            let flood = words.map(|words| {
-                let pace = std::env::var("PACE").unwrap_or("--flood".into());
-                Flood::start(&flooder.place, &format!("{pace} {words}"))
-            });
+            let flood =
+                words.map(|words| Flood::start(&flooder.place, &format!("--flood {words}")));
             thread::sleep(Duration::from_millis(200));
             let (before, start) = (rx_packets(lab, flooder), Instant::now());
-            bulk[number].push(iperf3(&web.place, "10.0.1.10", 2.0));
+            bulk[number].push(iperf3(&web.place, "10.0.1.10", 2));
             let sent = rx_packets(lab, flooder) - before;
             rates[number].push(sent as f64 / start.elapsed().as_secs_f64());
             drop(flood);
@@ -225,10 +220,8 @@ fn a_flood_costs_others_no_more_for_the_table_it_fills() {
         100.0 * (each / denied - 1.0)
     );
     // Far from the target of 5 %: on a machine that others use too, time decides no test.
-    assert!(each > one / 2.0, "{bulk:?}");
+    assert!(each > one / 10.0, "{bulk:?}");
 }
-
-const ROUNDS: usize = 5;
 
 /// Packets that a pod has sent.
 fn rx_packets(lab: &Lab, pod: &Pod) -> u64 {

@@ -179,7 +179,7 @@ impl Walk<'_> {
         let session = self.carry_out(change, &mut packet.clone(), frame)?;
         let flow = match &admission {
             Some(admission) => self
-                .enter(admission, Side::Local, &seen.packet)
+                .enter(admission, endpoint.id, Side::Local, &seen.packet)
                 .inspect_err(|_| self.take_back(change, session))?,
             None => None,
         };

@@ -27,7 +27,8 @@ pub struct EngineSettings {
     pub half_open_max: u32,
     /// How many of those one endpoint may have.
     pub half_open_per_endpoint_max: u32,
-    /// The part of both kinds of entries that one endpoint may have, in percent.
+    /// The part of both kinds of entries that one endpoint may have, in percent. A pod has those of
+    /// the flows that it begins, at both ends, and of those that begin outside.
     pub endpoint_share_percent: u8,
     /// How long entries live.
     pub timeouts: FlowTimeouts,

@@ -116,6 +116,11 @@ impl FlowQuotas {
         self.places.len()
     }
 
+    /// The endpoint whose share an entry is a part of.
+    pub fn payer_of(&self, entry: u32) -> EndpointId {
+        self.quotas[usize::from(self.places[entry as usize].quota)].endpoint
+    }
+
     pub fn is_half_open(&self, entry: u32) -> bool {
         self.places[entry as usize].is_half_open
     }

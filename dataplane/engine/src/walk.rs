@@ -14,8 +14,8 @@ use crate::quoted::quoted;
 use crate::reset::Resets;
 use crate::translation::Sessions;
 use crate::{
-    AffinityTable, Drop, Endpoint, EndpointKind, FrameBytes, Now, Outcome, Record, RecordKind,
-    RuleHits, Snapshot, address,
+    AffinityTable, Drop, Endpoint, EndpointId, EndpointKind, FrameBytes, Now, Outcome, Record,
+    RecordKind, RuleHits, Snapshot, address,
 };
 use portcullis_policy::{Identity, Tables, Verdict};
 
@@ -175,13 +175,15 @@ impl Walk<'_> {
         Ok(Admission::New { flow, verdict })
     }
 
-    /// Puts an admitted packet's flow into the table, or notes the packet in its entry.
+    /// Puts an admitted packet's flow into the table, as a part of the `payer`'s share, or notes the
+    /// packet in its entry.
     ///
     /// # Errors
     /// `FlowTableFull`, `FlowShareFull` or `HalfOpenFull`.
     pub fn enter(
         &mut self,
         admission: &Admission,
+        payer: EndpointId,
         sender: Side,
         packet: &Packet,
     ) -> Result<Option<FlowTicket>, Drop> {
@@ -194,7 +196,7 @@ impl Walk<'_> {
             Admission::New { flow, .. } => {
                 let mut flow = *flow;
                 flow.note(sender, packet, self.now);
-                self.flows.insert(flow, self.now).map(Some)
+                self.flows.insert_for(payer, flow, self.now).map(Some)
             }
         }
     }

@@ -19,6 +19,12 @@ const OTHER: EndpointId = EndpointId(2);
 const LOCAL: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 0, 0, 1));
 const REMOTE: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 0, 0, 2));
 
+impl FlowTable {
+    fn insert(&mut self, flow: Flow, now: Now) -> Result<FlowTicket, Drop> {
+        self.insert_for(flow.key.endpoint(), flow, now)
+    }
+}
+
 fn settings() -> EngineSettings {
     EngineSettings {
         flows_max: FLOWS_MAX,
