@@ -16,6 +16,7 @@ use crate::{
     FrontendKind, Handover, PortRange,
 };
 use portcullis_policy::Protocol;
+use std::net::IpAddr;
 
 impl Walk<'_> {
     /// What a packet becomes by a session that is there.
@@ -189,32 +190,42 @@ impl Walk<'_> {
             Leave::Unchanged => Ok(Change::Nothing),
             Leave::As(..) if packet.is_icmp_error() => Err(Drop::IcmpErrorUnrelated),
             Leave::As(addresses, reason) => {
-                let before = tuple_or_drop(packet, handover.datagram)?;
-                self.check_begins(packet, Drop::NatSessionUnknown)?;
-                let address =
-                    pick_address(addresses, packet.source).ok_or(Drop::EgressAddressMissing)?;
-                let (kind, owner) = match reason {
-                    ExitReason::Policy(policy) => (SessionKind::Gateway, policy),
-                    ExitReason::Masquerade => (SessionKind::Masquerade, 0),
-                };
-                let source = Source {
-                    endpoint: uplink.id,
-                    before,
-                    address,
-                    destination: (before.destination, before.destination_port),
-                    range: self.range_of(address, packet)?,
-                };
-                let after = self.choose_source(&source)?;
-                Ok(Change::Begins(NewSession {
-                    endpoint: uplink.id,
-                    charged: handover.from_id,
-                    before,
-                    after,
-                    kind,
-                    owner,
-                }))
+                self.new_exit(handover, uplink, packet, (addresses, reason))
             }
         }
+    }
+
+    /// The session of a packet that is the first of its flow to leave under another address.
+    fn new_exit(
+        &mut self,
+        handover: &Handover,
+        uplink: &Endpoint,
+        packet: &Packet,
+        (addresses, reason): (&[IpAddr], ExitReason),
+    ) -> Result<Change, Drop> {
+        let before = tuple_or_drop(packet, handover.datagram)?;
+        self.check_begins(packet, Drop::NatSessionUnknown)?;
+        let address = pick_address(addresses, packet.source).ok_or(Drop::EgressAddressMissing)?;
+        let (kind, owner) = match reason {
+            ExitReason::Policy(policy) => (SessionKind::Gateway, policy),
+            ExitReason::Masquerade => (SessionKind::Masquerade, 0),
+        };
+        let source = Source {
+            endpoint: uplink.id,
+            before,
+            address,
+            destination: (before.destination, before.destination_port),
+            range: self.range_of(address, packet)?,
+        };
+        let after = self.choose_source(&source)?;
+        Ok(Change::Begins(NewSession {
+            endpoint: uplink.id,
+            charged: handover.from_id,
+            before,
+            after,
+            kind,
+            owner,
+        }))
     }
 
     /// Whether a session may go on with the address that it leaves with: answers to an address
