@@ -165,7 +165,7 @@ pub fn ipv4_fragment(
     payload: &[u8],
 ) -> Vec<u8> {
     let mut packet = ipv4(from, to, protocol, payload);
-    let place = offset / 8 | u16::from(has_more) << 13;
+    let place = (offset / 8) | (u16::from(has_more) << 13);
     packet[4..6].copy_from_slice(&identification.to_be_bytes());
     packet[6..8].copy_from_slice(&place.to_be_bytes());
     packet[10..12].fill(0);
