@@ -49,7 +49,7 @@ pub(crate) fn translate(
         (new.source, new.destination),
     );
     if let Some(protocol) = protocol {
-        let may_be_partial = !packet.fragment.is_some();
+        let may_be_partial = packet.fragment.is_none();
         let above = Above {
             protocol,
             length: length as u32,

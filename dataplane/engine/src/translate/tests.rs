@@ -68,7 +68,7 @@ impl Build {
             _ => 8,
         };
         let mut payload = self.payload.clone();
-        while self.is_first && (header + payload.len()) % 8 != 0 {
+        while self.is_first && !(header + payload.len()).is_multiple_of(8) {
             payload.push(0x5a);
         }
         payload
