@@ -3,7 +3,7 @@
 use criterion::{Criterion, criterion_group, criterion_main};
 use portcullis_policy::{
     Change, Compiler, Direction, Document, Generation, Identity, IdentityAllocator, KnownNames,
-    NodeFacts, PolicyIndex, Protocol, Settings, Tables, compile, parse_documents,
+    NodeFacts, PolicyIndex, Protocol, RuleId, Settings, Tables, compile, parse_documents,
 };
 use std::fmt::Write;
 use std::hint::black_box;
@@ -11,6 +11,8 @@ use std::time::{Duration, Instant};
 
 /// Questions of one round: more than a first-level cache holds of tables.
 const QUESTIONS: usize = 1 << 16;
+/// Endpoints whose tables together are far larger than a second-level cache, and than the last one.
+const ENDPOINTS: [usize; 2] = [19, 99];
 
 fn documents(text: &str) -> Vec<Document> {
     // A file has fewer documents than this cluster.
@@ -51,13 +53,25 @@ fn pod(text: &mut String, number: usize, app: usize) {
 
 /// One endpoint under so many rules, and so many identities that may ask for it.
 fn one_endpoint(identities: usize, rules: usize) -> Tables {
+    endpoints(1, identities, rules)
+}
+
+/// The same for several endpoints, each under rules of its own.
+fn endpoints(count: usize, identities: usize, rules: usize) -> Tables {
     let mut text = String::new();
     for number in 0..identities {
         pod(&mut text, number, number);
     }
-    text.push_str(
-        "---\napiVersion: cilium.io/v2\nkind: CiliumClusterwideNetworkPolicy\nmetadata: {name: many}\n\
-         spec:\n  endpointSelector: {matchLabels: {app: app-0}}\n  ingress:\n",
+    (0..count).for_each(|endpoint| many_rules(&mut text, endpoint, rules));
+    compile_all(&documents(&text))
+}
+
+fn many_rules(text: &mut String, endpoint: usize, rules: usize) {
+    let _ = write!(
+        text,
+        "---\napiVersion: cilium.io/v2\nkind: CiliumClusterwideNetworkPolicy\nmetadata: {{name: \
+         many-{endpoint}}}\nspec:\n  endpointSelector: {{matchLabels: {{app: app-{endpoint}}}}}\n  \
+         ingress:\n",
     );
     for rule in 0..rules {
         let _ = write!(
@@ -69,7 +83,6 @@ fn one_endpoint(identities: usize, rules: usize) -> Tables {
             1005 + 10 * rule,
         );
     }
-    compile_all(&documents(&text))
 }
 
 fn compile_all(documents: &[Document]) -> Tables {
@@ -109,6 +122,34 @@ fn ask(tables: &Tables, subject: PolicyIndex, (peer, port): (Identity, u16)) {
     ));
 }
 
+/// Each question about another endpoint, peer and port, over tables that no cache near the core
+/// holds: code and pages stay warm, data does not. None begins before the last one is answered.
+fn verdicts_cold(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("verdict");
+    for count in ENDPOINTS {
+        let tables = endpoints(count, 10_000, 500);
+        let size = tables.policy_bytes() >> 20;
+        let subjects: Vec<_> = (0..count)
+            .filter_map(|number| {
+                tables.policy_of(&format!("ns-{}", number % 50), &format!("pod-{number}"))
+            })
+            .collect();
+        let questions = questions(&tables);
+        let mut position = 0_usize;
+        let name = format!("10000 identities, 500 rules, data cold, {size} MiB of tables");
+        group.bench_function(name, |bencher| {
+            bencher.iter(|| {
+                let (peer, port) = questions[position % QUESTIONS];
+                // An odd number of them, so that endpoints and questions meet anew each round.
+                let subject = subjects[position % count];
+                let verdict = tables.judge(subject, Direction::Ingress, peer, Protocol::Tcp, port);
+                let is_odd = verdict.rule == Some(RuleId(u32::MAX));
+                position = position.wrapping_add(1 + usize::from(black_box(is_odd)));
+            });
+        });
+    }
+}
+
 fn verdicts(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("verdict");
     for (identities, rules) in [(10_000, 500), (100, 10)] {
@@ -126,9 +167,9 @@ fn verdicts(criterion: &mut Criterion) {
                 ask(&tables, subject, questions[position]);
             });
         });
-        // What else runs on the core between two first packets.
+        // All that is in the caches thrown out, our code and the page tables with it.
         let mut polluter = vec![0_u8; 32 << 20];
-        group.bench_function(format!("{name}, cold"), |bencher| {
+        group.bench_function(format!("{name}, all cold"), |bencher| {
             bencher.iter_custom(|rounds| {
                 let mut spent = Duration::ZERO;
                 for _ in 0..rounds {
@@ -239,5 +280,5 @@ fn compiling(criterion: &mut Criterion) {
     }
 }
 
-criterion_group!(benches, verdicts, compiling);
+criterion_group!(benches, verdicts, verdicts_cold, compiling);
 criterion_main!(benches);

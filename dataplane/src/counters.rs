@@ -1,12 +1,13 @@
 //! What each worker counts: written by one thread, read by anyone.
 
-use portcullis_engine::Drop;
+use portcullis_engine::{Drop, Gauge, Limit};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 /// Counters of one worker. Only its thread adds, so a plain load and store is enough.
 #[derive(Debug)]
 pub struct WorkerCounters {
     drops: Vec<AtomicU64>,
+    limits: Vec<[Counter; 4]>,
     /// Frames received.
     pub received: Counter,
     /// Bytes received.
@@ -79,6 +80,7 @@ impl Default for WorkerCounters {
     fn default() -> Self {
         Self {
             drops: Drop::ALL.iter().map(|_| AtomicU64::new(0)).collect(),
+            limits: Limit::ALL.iter().map(|_| Default::default()).collect(),
             received: Counter::default(),
             received_bytes: Counter::default(),
             transmitted: Counter::default(),
@@ -115,5 +117,26 @@ impl WorkerCounters {
     #[must_use]
     pub fn drops(&self, reason: Drop) -> u64 {
         self.drops[reason as usize].load(Relaxed)
+    }
+
+    /// Shows how full something is.
+    pub fn set_limit(&self, limit: Limit, gauge: Gauge) {
+        let [now, max, refused, evicted] = &self.limits[limit as usize];
+        now.set(gauge.now);
+        max.set(gauge.max);
+        refused.set(gauge.refused);
+        evicted.set(gauge.evicted);
+    }
+
+    /// How full something was within the last second.
+    #[must_use]
+    pub fn limit(&self, limit: Limit) -> Gauge {
+        let [now, max, refused, evicted] = &self.limits[limit as usize];
+        Gauge {
+            now: now.get(),
+            max: max.get(),
+            refused: refused.get(),
+            evicted: evicted.get(),
+        }
     }
 }

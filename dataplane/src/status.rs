@@ -36,6 +36,9 @@ pub struct Status {
     pub workers: Vec<WorkerStatus>,
     /// Dropped packets by reason; reasons that never occurred are left out.
     pub drops: BTreeMap<String, u64>,
+    /// How full everything is that has a bound.
+    #[serde(default)]
+    pub limits: Vec<LimitStatus>,
     /// Packet memory.
     pub frames: FramesStatus,
     /// What the kernel program and the AF_XDP sockets counted. Packets lost before a ring are
@@ -168,6 +171,23 @@ pub struct WorkerStatus {
     pub sleeps: u64,
 }
 
+/// One bound of one worker.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct LimitStatus {
+    /// What is bounded: `flows`, `half_open`, `sessions`, `affinities`, `held_fragments`, `resets`.
+    pub name: String,
+    /// The worker that has it.
+    pub worker: u16,
+    /// How many there were within the last second.
+    pub now: u64,
+    /// How many there may be.
+    pub max: u64,
+    /// How many found no room since the start.
+    pub refused: u64,
+    /// How many made room for a later one since the start.
+    pub evicted: u64,
+}
+
 /// Packet memory, in chunks.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct FramesStatus {
@@ -241,6 +261,7 @@ impl Status {
         }
         self.write_endpoints(&mut out);
         self.write_workers(&mut out);
+        self.write_limits(&mut out);
         let frames = &self.frames;
         let _ = writeln!(
             out,
@@ -311,6 +332,25 @@ impl Status {
                 identity.labels.join(" ")
             );
         }
+    }
+
+    fn write_limits(&self, out: &mut String) {
+        if self.limits.is_empty() {
+            return;
+        }
+        let _ = writeln!(
+            out,
+            "\n{:<15} {:<6} {:>9} {:>9} {:>9} {:>9}",
+            "LIMIT", "WORKER", "NOW", "MAX", "REFUSED", "EVICTED"
+        );
+        for limit in &self.limits {
+            let _ = writeln!(
+                out,
+                "{:<15} {:<6} {:>9} {:>9} {:>9} {:>9}",
+                limit.name, limit.worker, limit.now, limit.max, limit.refused, limit.evicted
+            );
+        }
+        let _ = writeln!(out);
     }
 
     fn write_workers(&self, out: &mut String) {

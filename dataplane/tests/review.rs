@@ -355,6 +355,29 @@ fn an_audited_policy_is_explained_and_not_enforced() {
 }
 
 #[test]
+fn a_node_that_audits_tells_what_mode_always_would_deny() {
+    let mode = "podCIDRs: [10.0.1.0/24]\npolicyEnforcementMode: always\n";
+    let question = Question {
+        from: "web".into(),
+        to: "api".into(),
+        port: "80/TCP".into(),
+    };
+    let told = |config: &str| {
+        let reading = Reading::of_state(&state(config, &[PODS])).expect("valid");
+        let told = explain(&reading, &question).expect("a question that is understood");
+        let side = told.egress.expect("a pod has a policy");
+        (told.verdict, side.reason, side.audit)
+    };
+    let denied = "egress default deny by enforcement mode always";
+    assert_eq!(told(mode), ("DROPPED".into(), denied.into(), None));
+    let open = "egress: no policy selects it";
+    assert_eq!(
+        told(&format!("{mode}policyAuditMode: true\n")),
+        ("AUDIT".into(), open.into(), Some(denied.into()))
+    );
+}
+
+#[test]
 fn what_could_go_is_found() {
     let duplicate = "
 apiVersion: cilium.io/v2

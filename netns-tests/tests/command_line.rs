@@ -158,6 +158,40 @@ fn what_is_not_enforced_yet_is_warned_of_by_name() {
 }
 
 #[test]
+fn definitions_of_the_kinds_are_printed_as_yaml() {
+    let directory = Directory::new("crds");
+    let (code, stdout, stderr) = directory.run(&["policy", "crds"]);
+    assert_eq!((code, stderr.as_str()), (Some(0), ""));
+    let documents: Vec<_> = stdout.split("---\n").skip(1).collect();
+    assert_eq!(documents.len(), 4, "{stdout}");
+    for document in documents {
+        assert!(
+            document.contains("\nkind: CustomResourceDefinition\n"),
+            "{document}"
+        );
+    }
+}
+
+#[test]
+fn bytes_that_are_no_text_are_refused_by_name_and_the_limits_are_told() {
+    let directory = Directory::new("bytes");
+    fs::write(
+        directory.0.join("web.yaml"),
+        b"kind: Pod\nmetadata: {name: \xff\xfe}\n",
+    )
+    .expect("a file");
+    for words in [&["policy", "check", "web.yaml"], &["policy", "check", "."]] {
+        let (code, _, stderr) = directory.run(words);
+        assert_eq!(code, Some(1), "{stderr}");
+        assert!(stderr.contains("web.yaml: "), "{stderr}");
+        assert!(stderr.contains("UTF-8"), "{stderr}");
+    }
+    let (code, stdout, _) = directory.run(&["policy", "check", "--help"]);
+    assert_eq!(code, Some(0));
+    assert!(stdout.contains("16 MiB"), "{stdout}");
+}
+
+#[test]
 fn a_wrong_command_line_has_exit_code_2() {
     let directory = Directory::new("wrong");
     for words in [

@@ -392,8 +392,19 @@ fn an_audited_policy_is_told_and_not_enforced() {
         format!("{config}policyAuditMode: true\n")
     });
     is_audited();
+    // What the mode denies without any policy is only told, too.
     cluster.lab.edit("config.yaml", |config| {
-        config.replace("policyAuditMode: true\n", "")
+        format!("{config}policyEnforcementMode: always\n")
+    });
+    is_audited();
+    eventually("the mode is named", || {
+        let seen = cluster.lab.observe("--verdict AUDIT --pod frontend/web");
+        seen.contains("egress default deny by enforcement mode always (only audited)")
+    });
+    cluster.lab.edit("config.yaml", |config| {
+        config
+            .replace("policyAuditMode: true\n", "")
+            .replace("policyEnforcementMode: always\n", "")
     });
     cluster.web_opens(false, 80);
 }

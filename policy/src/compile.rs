@@ -1,13 +1,13 @@
 //! Compiles documents into tables: all that there is at one moment, or nothing.
 
 use crate::allocator::LabelSet;
+use crate::differences::differences;
 use crate::pod_labels::{labels_of, texts};
-use crate::population::{self, exhausted};
+use crate::population::exhausted;
 use crate::{
-    Change, Compiler, Document, DocumentError, Generation, IdentityAllocator, KnownNames,
-    NodeFacts, Object, ObjectKey, Settings, Tables,
+    Compiler, Document, DocumentError, Generation, IdentityAllocator, KnownNames, NodeFacts,
+    Object, Settings, Tables,
 };
-use hashbrown::HashMap;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -40,31 +40,54 @@ pub fn compile_with_names(
     identities: &mut IdentityAllocator,
     generation: Generation,
 ) -> Result<Tables, Vec<DocumentError>> {
-    let mut errors = duplicates(documents);
-    let mut next = identities.clone();
-    let sets = label_sets(documents, settings);
-    next.keep_label_sets(&sets)
-        .map_err(|full| exhausted(full, "label sets of pods"))?;
-    let mut compiler = Compiler::new(settings.clone(), next);
-    let changes = documents
-        .iter()
-        .map(|document| Change::Put(Arc::new(document.clone())))
-        .collect();
-    match compiler.update(changes, facts, names, generation) {
-        Ok(tables) if errors.is_empty() => {
-            *identities = compiler.identities().clone();
-            Ok(tables)
+    let documents: Vec<_> = documents.iter().cloned().map(Arc::new).collect();
+    let mut compiler = Compiler::new(settings.clone(), identities.clone());
+    let tables = compiler.replace(&documents, facts, names, settings, generation)?;
+    *identities = compiler.identities().clone();
+    Ok(tables)
+}
+
+impl Compiler {
+    /// Makes these documents all that there is, or changes nothing. Works out again only what
+    /// differs from what it holds; with other settings everything.
+    ///
+    /// # Errors
+    /// As `compile`; everything is then as it was before.
+    pub fn replace(
+        &mut self,
+        documents: &[Arc<Document>],
+        facts: &NodeFacts,
+        names: &KnownNames,
+        settings: &Settings,
+        generation: Generation,
+    ) -> Result<Tables, Vec<DocumentError>> {
+        if *settings != self.settings {
+            let mut fresh = Self::new(settings.clone(), self.identities.clone());
+            let tables = fresh.replace(documents, facts, names, settings, generation)?;
+            *self = fresh;
+            return Ok(tables);
         }
-        Ok(_) => Err(errors),
-        Err(more) => {
-            errors.extend(more);
-            Err(errors)
+        let (changes, errors) = differences(&self.documents, documents);
+        if !self.documents.is_empty() {
+            return self.update_unless(errors, changes, facts, names, generation);
         }
+        // Numbers by the order of labels, not of files; and none for labels of another life.
+        let before = self.identities.clone();
+        let kept = self
+            .identities
+            .keep_label_sets(&label_sets(documents, settings))
+            .map_err(|full| exhausted(full, "label sets of pods"));
+        let tables =
+            kept.and_then(|()| self.update_unless(errors, changes, facts, names, generation));
+        if tables.is_err() {
+            self.identities = before;
+        }
+        tables
     }
 }
 
 /// The different label sets of the pods.
-fn label_sets(documents: &[Document], settings: &Settings) -> BTreeSet<LabelSet> {
+fn label_sets(documents: &[Arc<Document>], settings: &Settings) -> BTreeSet<LabelSet> {
     let namespaces: BTreeMap<&str, _> = documents
         .iter()
         .filter_map(|document| match &document.object {
@@ -83,26 +106,4 @@ fn label_sets(documents: &[Document], settings: &Settings) -> BTreeSet<LabelSet>
             texts(&labels_of(pod, labels, settings)).into()
         })
         .collect()
-}
-
-/// The same object twice.
-fn duplicates(documents: &[Document]) -> Vec<DocumentError> {
-    let mut first: HashMap<ObjectKey, &Document> = HashMap::new();
-    let mut errors = Vec::new();
-    for document in documents {
-        let origin = &document.origin;
-        let key = ObjectKey::from(origin);
-        if let Some(other) = first.get(&key) {
-            errors.push(DocumentError {
-                file: origin.file.clone(),
-                document: origin.document,
-                field: "metadata.name".to_owned(),
-                expected: format!("each object once ({} has it too)", population::place(other)),
-                found: origin.to_string(),
-            });
-        } else {
-            first.insert(key, document);
-        }
-    }
-    errors
 }

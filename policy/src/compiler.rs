@@ -128,6 +128,18 @@ impl Compiler {
         names: &KnownNames,
         generation: Generation,
     ) -> Result<Tables, Vec<DocumentError>> {
+        self.update_unless(Vec::new(), changes, facts, names, generation)
+    }
+
+    /// The same, unless there are errors already: then tells all that there are.
+    pub(crate) fn update_unless(
+        &mut self,
+        mut errors: Vec<DocumentError>,
+        changes: Vec<Change>,
+        facts: &NodeFacts,
+        names: &KnownNames,
+        generation: Generation,
+    ) -> Result<Tables, Vec<DocumentError>> {
         let before = (
             self.facts.clone(),
             self.names.clone(),
@@ -135,8 +147,9 @@ impl Compiler {
         );
         let mut undo = Vec::new();
         match self.apply(changes, facts, names, &mut undo) {
-            Ok(()) => Ok(self.tables(generation)),
-            Err(errors) => {
+            Ok(()) if errors.is_empty() => Ok(self.tables(generation)),
+            done => {
+                errors.extend(done.err().unwrap_or_default());
                 for (key, document) in undo.into_iter().rev() {
                     match document {
                         Some(document) => drop(self.documents.insert(key, document)),

@@ -15,6 +15,8 @@ use std::sync::Arc;
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) struct HalfKey {
     pub(crate) direction: Direction,
+    /// Whether the node only reports: nothing is enforced, in whatever mode.
+    pub(crate) is_open: bool,
     pub(crate) is_init: bool,
     pub(crate) is_host: bool,
     /// Numbers of the rules that select the endpoint, in document order.
@@ -155,11 +157,12 @@ impl Sources<'_> {
     pub(crate) fn compile(&self, key: &HalfKey) -> PolicyHalf {
         let mode = self.settings.enforcement_mode;
         let has_rules = !key.rules.is_empty();
-        let is_enforced = match mode {
-            EnforcementMode::Never => false,
-            EnforcementMode::Always => true,
-            EnforcementMode::Default => has_rules || key.is_init,
-        };
+        let is_enforced = !key.is_open
+            && match mode {
+                EnforcementMode::Never => false,
+                EnforcementMode::Always => true,
+                EnforcementMode::Default => has_rules || key.is_init,
+            };
         let mut half = PolicyHalf {
             direction: key.direction,
             fallback: Decision::AllowUnpoliced,

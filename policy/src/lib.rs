@@ -11,6 +11,7 @@ mod bits;
 mod cidr;
 mod compile;
 mod compiler;
+mod differences;
 mod document;
 mod egress_gateway;
 mod error;

@@ -37,6 +37,8 @@ pub(crate) struct Span {
 pub(crate) struct Class {
     /// All ranges, by protocol, sorted.
     ranges: Box<[Range]>,
+    /// The first port of each: what is searched lies in one or two lines of the cache.
+    firsts: Box<[u16]>,
     /// Where the ranges of each protocol end, in the order of `place`.
     ends: [u32; PROTOCOLS],
 }
@@ -96,6 +98,7 @@ impl Class {
             *end = u32::try_from(ranges.len()).expect("documents are bounded");
         }
         Self {
+            firsts: ranges.iter().map(|range| range.first).collect(),
             ranges: ranges.into(),
             ends,
         }
@@ -110,9 +113,9 @@ impl Class {
         } else {
             self.ends[place - 1] as usize
         };
-        let ranges = &self.ranges[start..self.ends[place] as usize];
-        let after = ranges.partition_point(|range| range.first <= port);
-        let range = ranges[..after].last()?;
+        let firsts = &self.firsts[start..self.ends[place] as usize];
+        let after = firsts.partition_point(|first| *first <= port);
+        let range = self.ranges.get(start + after.checked_sub(1)?)?;
         (port <= range.last).then_some(range.verdict)
     }
 
@@ -156,7 +159,7 @@ impl Class {
 
     /// Bytes it takes beyond itself.
     pub(crate) fn heap_bytes(&self) -> usize {
-        std::mem::size_of_val(&*self.ranges)
+        std::mem::size_of_val(&*self.ranges) + std::mem::size_of_val(&*self.firsts)
     }
 }
 

@@ -65,7 +65,8 @@ pub struct Settings {
     pub has_node_selectors: bool,
     /// Whether address blocks select other nodes, too.
     pub blocks_select_nodes: bool,
-    /// Whether all policies are only reported, and none enforced.
+    /// Whether nothing is enforced, and only reported what would be denied: by policies, and by
+    /// enforcement mode `always` where there are none.
     pub is_audited: bool,
 }
 

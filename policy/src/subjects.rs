@@ -76,8 +76,10 @@ impl Compiler {
             .collect();
         let is_init = member.identity == Identity::INIT;
         let named_ports = member.named_ports.clone();
-        let has_audited = enforced.len() < all.len();
-        let mut number = |rules: Vec<u32>| {
+        // A default deny that no rule asks for, by mode or for want of labels, is reported as well.
+        let is_open = self.settings.is_audited;
+        let has_audited = is_open || enforced.len() < all.len();
+        let mut number = |rules: Vec<u32>, is_open| {
             let sources = Sources {
                 rulebook: &self.rulebook,
                 sets: &self.sets,
@@ -96,6 +98,7 @@ impl Compiler {
             };
             let key = HalfKey {
                 direction,
+                is_open,
                 is_init,
                 is_host,
                 rules,
@@ -103,6 +106,9 @@ impl Compiler {
             };
             self.halves.number(key, &sources)
         };
-        Some((number(enforced), has_audited.then(|| number(all))))
+        Some((
+            number(enforced, is_open),
+            has_audited.then(|| number(all, false)),
+        ))
     }
 }

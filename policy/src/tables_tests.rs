@@ -116,6 +116,11 @@ fn said(tables: &Tables, verdict: Verdict) -> (Decision, Option<Place>) {
     (verdict.decision, place)
 }
 
+/// Whether the next documents stand elsewhere, are first refused, and come with new settings.
+fn shuffles() -> impl Strategy<Value = (bool, bool, bool)> {
+    (any::<bool>(), any::<bool>(), prop::bool::weighted(0.2))
+}
+
 /// How many random worlds: `PROPTEST_CASES` says more.
 fn config() -> ProptestConfig {
     let default = ProptestConfig::default();
@@ -278,6 +283,98 @@ proptest! {
             let expected = (is != would.0 && tables.identity_of(address(place)) != crate::Identity::UNKNOWN)
                 .then_some(would);
             prop_assert_eq!(reported.map(|verdict| said(&tables, verdict)), expected);
+        }
+    }
+
+    #[test]
+    fn a_node_that_audits_enforces_nothing_and_says_what_it_would(
+        documents in documents(), settings in settings()
+    ) {
+        let (facts, names) = (facts(), names());
+        let audited = Settings { is_audited: true, ..settings.clone() };
+        let (enforced, audited) = (
+            whole(&documents, &facts, &names, &settings),
+            whole(&documents, &facts, &names, &audited),
+        );
+        let would = everything(&enforced, &documents);
+        for (question, (is, rule)) in everything(&audited, &documents) {
+            let (_, direction, place, number) = &question;
+            let peer = audited.identity_of(address(*place));
+            if peer == crate::Identity::UNKNOWN {
+                continue;
+            }
+            prop_assert_eq!((is, rule), (Decision::AllowUnpoliced, None), "{:?}", question);
+            let pod = documents.iter().find_map(|document| match &document.object {
+                Object::Pod(pod) if pod.name == question.0 => Some(pod),
+                _ => None,
+            });
+            let pod = pod.expect("a pod");
+            let subject = audited.policy_of(&pod.namespace, &pod.name).expect("a policy");
+            let (protocol, port) = TRAFFIC[*number];
+            let reported = audited.judge_audit(subject, *direction, peer, protocol, port);
+            let expected = &would[&question];
+            let expected = (expected.0 != is).then(|| expected.clone());
+            prop_assert_eq!(reported.map(|verdict| said(&audited, verdict)), expected, "{:?}", question);
+        }
+    }
+
+    #[test]
+    fn documents_that_replace_others_give_the_same_as_everything_anew(
+        worlds in prop::collection::vec((documents(), settings(), shuffles()), 2..5)
+    ) {
+        let mut compiler = Compiler::new(Settings::default(), IdentityAllocator::new());
+        let (mut held, mut settings) = (Vec::<Arc<Document>>::new(), Settings::default());
+        let (facts, names) = (facts(), names());
+        for (number, (world, new_settings, (is_moved, is_twice, has_new_settings))) in
+            (1..).zip(worlds)
+        {
+            if has_new_settings {
+                settings = new_settings;
+            }
+            // What did not change is the very same, or only equal; or says the same elsewhere.
+            let mut next: Vec<_> = world.into_iter().map(Arc::new).collect();
+            if is_moved {
+                next.reverse();
+                for (place, document) in (1..).zip(&mut next) {
+                    let document = Arc::make_mut(document);
+                    document.origin.file = "moved.yaml".to_owned();
+                    document.origin.document = place;
+                }
+            }
+            for document in &mut next {
+                let same = held.iter().find(|one| one.origin.name != "p1" && *one == document);
+                if let Some(same) = same {
+                    *document = Arc::clone(same);
+                }
+            }
+            if is_twice {
+                let mut twice = next.clone();
+                let mut other = (*next[0]).clone();
+                other.origin.file = "other.yaml".to_owned();
+                twice.push(Arc::new(other));
+                let refused = compiler.replace(&twice, &facts, &names, &settings, Generation(0));
+                let errors = refused.expect_err("an object is there twice");
+                let first = &next[0].origin;
+                prop_assert_eq!(&errors[0].file, "other.yaml");
+                prop_assert!(errors[0].expected.contains(&first.file), "{}", errors[0]);
+                if number > 1 {
+                    // What was in force is what it still holds.
+                    let mut are_held: Vec<_> = compiler.documents().cloned().collect();
+                    let mut were: Vec<_> = held.iter().map(|one| (**one).clone()).collect();
+                    are_held.sort_by(|one, other| one.origin.cmp(&other.origin));
+                    were.sort_by(|one, other| one.origin.cmp(&other.origin));
+                    prop_assert_eq!(are_held, were);
+                }
+            }
+            let tables = compiler.replace(&next, &facts, &names, &settings, Generation(number))
+                .expect("nothing is wrong with the world");
+            let world: Vec<_> = next.iter().map(|one| (**one).clone()).collect();
+            let anew = whole(&world, &facts, &names, &settings);
+            prop_assert_eq!(everything(&tables, &world), everything(&anew, &world));
+            prop_assert_eq!(tables.rule_count(), anew.rule_count());
+            prop_assert_eq!(tables.policy_count(), anew.policy_count());
+            prop_assert_eq!(tables.identity_count(), anew.identity_count());
+            held = next;
         }
     }
 

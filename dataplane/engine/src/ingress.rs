@@ -89,8 +89,11 @@ impl Walk<'_> {
     ) -> Result<(), Drop> {
         let payer = self.payer_of(handover, admission);
         let entry = self.enter(admission, payer, Side::Remote, packet)?;
+        // The answer to what left under another address was translated at the uplink alone: here
+        // it is the pod's own flow.
         if let Some(flow) = entry.and_then(|ticket| self.flows.flow_mut(ticket))
             && handover.is_translated
+            && flow.initiator() == Side::Remote
         {
             flow.set_translated(true);
         }
@@ -143,26 +146,19 @@ impl Walk<'_> {
         if endpoint.kind == EndpointKind::Uplink {
             return self.change_at_exit(handover, endpoint, packet, frame);
         }
-        match admission {
-            Some(Admission::Known { ticket, .. }) => {
-                let flow = self.flows.flow(*ticket);
-                let is_asked = flow
-                    .is_some_and(|flow| flow.is_translated() && flow.initiator() == Side::Local);
-                if !is_asked {
-                    return Ok(Change::Nothing);
-                }
-                let change = self.known_change(endpoint.id, packet, handover.datagram, frame);
-                // The client asked another: it would not know who this is.
-                if change.is_nothing() {
-                    return Err(Drop::NatSessionUnknown);
-                }
-                Ok(change)
-            }
-            Some(Admission::Related) if !self.snapshot.services.is_empty() => {
-                Ok(self.known_change(endpoint.id, packet, None, frame))
-            }
-            _ => Ok(Change::Nothing),
+        let flow = admission.as_ref().and_then(Admission::ticket);
+        let flow = flow.and_then(|ticket| self.flows.flow(ticket));
+        let is_asked =
+            flow.is_some_and(|flow| flow.is_translated() && flow.initiator() == Side::Local);
+        if !is_asked {
+            return Ok(Change::Nothing);
         }
+        let change = self.known_change(endpoint.id, packet, handover.datagram, frame);
+        // The client asked another: it would not know who this is.
+        if change.is_nothing() {
+            return Err(Drop::NatSessionUnknown);
+        }
+        Ok(change)
     }
 
     /// Who sent the packet, in the words of this worker's tables: numbers of another generation

@@ -51,7 +51,7 @@ pub(crate) enum Admission {
     /// It begins a flow that policy allows; `enter` puts it into the table.
     New { flow: Flow, verdict: Verdict },
     /// An ICMP error about an entry.
-    Related,
+    Related { ticket: FlowTicket },
 }
 
 impl Admission {
@@ -60,7 +60,15 @@ impl Admission {
         match self {
             Self::Known { verdict, .. } => *verdict,
             Self::New { verdict, .. } => Some(*verdict),
-            Self::Related => None,
+            Self::Related { .. } => None,
+        }
+    }
+
+    /// The entry that was there before.
+    pub fn ticket(&self) -> Option<FlowTicket> {
+        match self {
+            Self::Known { ticket, .. } | Self::Related { ticket } => Some(*ticket),
+            Self::New { .. } => None,
         }
     }
 }
@@ -180,7 +188,7 @@ impl Walk<'_> {
         packet: &Packet,
     ) -> Result<Option<FlowTicket>, Drop> {
         match admission {
-            Admission::Related => Ok(None),
+            Admission::Related { .. } => Ok(None),
             Admission::Known { ticket, .. } => {
                 self.flows.note(*ticket, sender, packet, self.now)?;
                 Ok(Some(*ticket))
@@ -227,7 +235,7 @@ impl Walk<'_> {
         let tables = snapshot.tables.as_deref().ok_or(Drop::NoTables)?;
         let peer = || snapshot.identity_of(tables, key.addresses().1);
         self.judge_again(subject, sender, ticket, peer)?;
-        Ok(Admission::Related)
+        Ok(Admission::Related { ticket })
     }
 
     /// Asks again, in the initiator's direction, when the entry is of another generation. Judged

@@ -4,22 +4,30 @@ use super::source::{SourceFile, SourceState};
 use crate::config::Config;
 use crate::status::DocumentsStatus;
 use portcullis_policy::{Document, DocumentError, Object, Settings, parse_documents};
-use std::collections::HashMap;
 use std::sync::Arc;
 
 /// The documents of one state of the source.
 #[derive(Debug, Default, Clone)]
 pub struct Documents {
-    /// Text and meaning of each file, by its name.
-    files: HashMap<String, (String, Vec<Document>)>,
+    /// Each file as it was read, in the order of the source.
+    files: Vec<Arc<FileRead>>,
     /// The settings they were parsed under.
     settings: Option<Settings>,
     /// All documents in the order of their files.
-    all: Arc<Vec<Document>>,
+    all: Arc<Vec<Arc<Document>>>,
+}
+
+/// Text and meaning of a file.
+#[derive(Debug)]
+struct FileRead {
+    name: String,
+    text: String,
+    documents: Vec<Arc<Document>>,
 }
 
 impl Documents {
-    /// Parses a state. Files whose text did not change are not parsed again.
+    /// Parses a state. Files whose text did not change are not parsed again: their documents are
+    /// the very same.
     ///
     /// # Errors
     /// Every fault of every file. `self` is as it was.
@@ -34,23 +42,27 @@ impl Documents {
         };
         let (mut all, mut errors) = (Vec::new(), Vec::new());
         let is_same_reading = self.settings.as_ref() == Some(settings);
+        // Both in the order of names, so they are walked side by side.
+        let mut known = self.files.iter().peekable();
         for SourceFile { name, text } in &state.files {
-            let known = self
-                .files
-                .get(name)
-                .filter(|(old, _)| is_same_reading && old == text);
-            let documents = match known {
-                Some((_, documents)) => documents.clone(),
-                None => match parse_documents(name, text, settings) {
-                    Ok(documents) => documents,
+            while known.next_if(|file| file.name < *name).is_some() {}
+            let is_same = |file: &&Arc<FileRead>| file.name == *name && file.text == *text;
+            let file = match known.peek().copied().filter(is_same) {
+                Some(file) if is_same_reading => Arc::clone(file),
+                _ => match parse_documents(name, text, settings) {
+                    Ok(documents) => Arc::new(FileRead {
+                        name: name.clone(),
+                        text: text.clone(),
+                        documents: documents.into_iter().map(Arc::new).collect(),
+                    }),
                     Err(faults) => {
                         errors.extend(faults);
                         continue;
                     }
                 },
             };
-            all.extend(documents.iter().cloned());
-            next.files.insert(name.clone(), (text.clone(), documents));
+            all.extend(file.documents.iter().cloned());
+            next.files.push(file);
         }
         if errors.is_empty() {
             next.all = Arc::new(all);
@@ -62,13 +74,13 @@ impl Documents {
 
     /// All documents, in the order of their files.
     #[must_use]
-    pub fn all(&self) -> &[Document] {
+    pub fn all(&self) -> &[Arc<Document>] {
         &self.all
     }
 
     /// The same, to be kept while others come into force.
     #[must_use]
-    pub fn shared(&self) -> Arc<Vec<Document>> {
+    pub fn shared(&self) -> Arc<Vec<Arc<Document>>> {
         Arc::clone(&self.all)
     }
 

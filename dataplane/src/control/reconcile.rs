@@ -14,7 +14,8 @@ use crate::worker::WorkerHandle;
 use crate::xdp::Redirect;
 use portcullis_engine::{ExitPlan, MacAddress, Snapshot};
 use portcullis_policy::{
-    Cidr, Generation, IdentityAllocator, NodeFacts, Object, Settings, Tables, compile,
+    Cidr, Compiler, DocumentError, Generation, IdentityAllocator, KnownNames, NodeFacts, Object,
+    Settings, Tables,
 };
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -61,7 +62,8 @@ pub struct Control {
     pub view: Arc<StatusView>,
     pub(super) slots: Slots,
     pub(super) documents: Documents,
-    pub(super) identities: IdentityAllocator,
+    /// What the tables were worked out from, so that a change costs what it touches.
+    pub(super) compiler: Compiler,
     pub(super) tables: Option<Arc<Tables>>,
     pub(super) services: Services,
     pub(super) exits: Arc<ExitPlan>,
@@ -90,6 +92,7 @@ impl Control {
     ) -> Self {
         let slots = Slots::new(config.workers.count);
         let kernel = KernelView::default();
+        let compiler = Compiler::new(settings_of(&config), IdentityAllocator::new());
         let services = Services::default();
         let snapshot = Arc::new(publish::snapshot(
             Generation(0),
@@ -109,7 +112,7 @@ impl Control {
             view,
             slots,
             documents: Documents::default(),
-            identities: IdentityAllocator::new(),
+            compiler,
             tables: None,
             services,
             exits: Arc::default(),
@@ -168,19 +171,21 @@ impl Control {
             }
             next = notices.try_recv().ok();
         }
-        match documents {
-            // Reads the kernel's tables, too.
-            Some(state) => self.take_documents(state),
-            None => self.take_kernel(),
+        // Documents that take effect have the kernel's tables read, too.
+        if !documents.is_some_and(|state| self.take_documents(state)) {
+            self.take_kernel();
         }
         true
     }
 
-    /// New documents: all of them take effect, or none.
-    fn take_documents(&mut self, state: Result<SourceState, SourceError>) {
+    /// New documents: all of them take effect, or none. Says which.
+    fn take_documents(&mut self, state: Result<SourceState, SourceError>) -> bool {
         let state = match state {
             Ok(state) => state,
-            Err(error) => return self.view.refuse(vec![error.to_string()]),
+            Err(error) => {
+                self.view.refuse(vec![error.to_string()]);
+                return false;
+            }
         };
         let config = match &state.config {
             Some(file) => match Config::parse(&file.name, &file.text) {
@@ -194,7 +199,8 @@ impl Control {
             Ok(documents) => documents,
             Err(errors) => return self.refuse(&errors),
         };
-        self.look_at_kernel();
+        // What is refused below must not hide from `take_kernel` what the kernel has changed.
+        self.is_stale |= self.look_at_kernel();
         let facts = self.node_facts();
         let tables = match self.compile(&documents, &facts, &settings) {
             Ok(tables) => tables,
@@ -224,7 +230,9 @@ impl Control {
         self.tables = Some(Arc::new(tables));
         self.view
             .accept(&self.config, self.documents.counts(), warnings);
+        self.is_stale = false;
         self.apply();
+        true
     }
 
     /// Pods of this node that the node itself cannot reach, for want of a route.
@@ -256,25 +264,25 @@ impl Control {
         warnings
     }
 
-    fn refuse(&self, errors: &[portcullis_policy::DocumentError]) {
+    /// The documents do not take effect.
+    fn refuse(&self, errors: &[DocumentError]) -> bool {
         self.view
             .refuse(errors.iter().map(ToString::to_string).collect());
+        false
     }
 
+    /// Tables of what there is now. Refused documents leave the compiler as it was.
     fn compile(
         &mut self,
         documents: &Documents,
         facts: &NodeFacts,
         settings: &Settings,
-    ) -> Result<Tables, Vec<portcullis_policy::DocumentError>> {
+    ) -> Result<Tables, Vec<DocumentError>> {
         let generation = Generation(self.generation.0 + 1);
-        compile(
-            documents.all(),
-            facts,
-            settings,
-            &mut self.identities,
-            generation,
-        )
+        let names = KnownNames::default();
+        let all = documents.all();
+        self.compiler
+            .replace(all, facts, &names, settings, generation)
     }
 
     /// Links, addresses, routes or neighbours changed.
@@ -287,9 +295,14 @@ impl Control {
         if facts != self.facts && self.tables.is_some() {
             let documents = self.documents.clone();
             // The same documents were compiled before; only addresses of the node are new.
-            if let Ok(tables) = self.compile(&documents, &facts, &settings_of(&self.config)) {
-                self.tables = Some(Arc::new(tables));
-                self.facts = facts;
+            match self.compile(&documents, &facts, &settings_of(&self.config)) {
+                Ok(tables) => {
+                    self.tables = Some(Arc::new(tables));
+                    self.facts = facts;
+                }
+                Err(errors) => errors
+                    .iter()
+                    .for_each(|error| self.view.fault(error.to_string())),
             }
         }
         self.apply();

@@ -21,7 +21,7 @@ pub struct Services {
     pub table: Arc<ServiceTable>,
     /// Frontends that more than one service claims, as people read it.
     pub conflicts: Vec<String>,
-    documents: Arc<Vec<Document>>,
+    documents: Arc<Vec<Arc<Document>>>,
     node_addresses: Vec<IpAddr>,
 }
 
@@ -29,7 +29,7 @@ impl Services {
     /// Makes the table what documents and node say now. Nothing happens when neither changed.
     ///
     /// `node_addresses` are the node's own, the gateway's among them.
-    pub fn update(&mut self, documents: Arc<Vec<Document>>, mut node_addresses: Vec<IpAddr>) {
+    pub fn update(&mut self, documents: Arc<Vec<Arc<Document>>>, mut node_addresses: Vec<IpAddr>) {
         // Every node has the gateway's addresses: no client reaches a port there from outside.
         node_addresses.retain(|address| *address != GATEWAY_IPV4 && *address != GATEWAY_IPV6);
         if Arc::ptr_eq(&self.documents, &documents) && self.node_addresses == node_addresses {
@@ -49,7 +49,7 @@ impl Services {
 
 /// The services of the documents: one for each port and family that has an address.
 #[must_use]
-pub fn specs(documents: &[Document], node_addresses: &[IpAddr]) -> Vec<ServiceSpec> {
+pub fn specs(documents: &[Arc<Document>], node_addresses: &[IpAddr]) -> Vec<ServiceSpec> {
     let world = World::read(documents, node_addresses);
     let mut specs = Vec::new();
     for document in documents {
@@ -79,7 +79,7 @@ struct World<'a> {
 }
 
 impl<'a> World<'a> {
-    fn read(documents: &'a [Document], node_addresses: &'a [IpAddr]) -> Self {
+    fn read(documents: &'a [Arc<Document>], node_addresses: &'a [IpAddr]) -> Self {
         let mut world = Self {
             node_addresses,
             local: HashSet::new(),
@@ -204,10 +204,10 @@ const fn protocol(protocol: PortProtocol) -> Option<Protocol> {
 }
 
 /// Points at the services that do not get what they claim.
-fn warnings(conflicts: &[FrontendConflict], documents: &[Document]) -> Vec<String> {
+fn warnings(conflicts: &[FrontendConflict], documents: &[Arc<Document>]) -> Vec<String> {
     let mut warnings = Vec::new();
     for conflict in conflicts {
-        let is_refused = |document: &&Document| match &document.object {
+        let is_refused = |document: &&Arc<Document>| match &document.object {
             Object::Service(service) => {
                 (&service.namespace, &service.name) == (&conflict.refused.0, &conflict.refused.1)
             }
@@ -242,8 +242,13 @@ mod tests {
     use super::*;
     use portcullis_policy::{Settings, parse_documents};
 
-    fn documents(text: &str) -> Vec<Document> {
-        parse_documents("web.yaml", text, &Settings::default()).expect("a valid file")
+    fn documents(text: &str) -> Vec<Arc<Document>> {
+        let parsed = parse_documents("web.yaml", text, &Settings::default());
+        parsed
+            .expect("a valid file")
+            .into_iter()
+            .map(Arc::new)
+            .collect()
     }
 
     fn ip(text: &str) -> IpAddr {

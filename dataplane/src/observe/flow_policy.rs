@@ -115,7 +115,7 @@ pub fn words(direction: &str, decision: Decision, by: &[FlowPolicy]) -> String {
         Decision::AllowDefault => format!("{direction}: default deny is off in {list}"),
         Decision::DenyRule => format!("{direction} denied by {list}"),
         Decision::DenyDefault if by.is_empty() => {
-            format!("{direction} default deny: enforcement mode always, or an audited policy")
+            format!("{direction} default deny by enforcement mode always")
         }
         Decision::DenyDefault => format!("{direction} default deny by {list}"),
         Decision::Authenticate(_) => {

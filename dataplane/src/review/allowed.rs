@@ -6,6 +6,7 @@ use portcullis_policy::{Direction, Document, Identity, Ports, Protocol, Tables, 
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 use std::fmt;
+use std::sync::Arc;
 
 /// What both policies say of one connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -92,7 +93,7 @@ pub struct Boundaries(Vec<u16>);
 impl Boundaries {
     /// Those of some documents.
     #[must_use]
-    pub fn of(documents: &[Document]) -> Self {
+    pub fn of(documents: &[Arc<Document>]) -> Self {
         let mut starts = BTreeSet::from([0]);
         let mut mark = |first: u16, last: u16| {
             starts.insert(first);

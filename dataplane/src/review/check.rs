@@ -106,7 +106,7 @@ pub fn check(state: &SourceState, settings: Settings) -> Check {
             files: vec![file.clone()],
         };
         match Documents::default().parse(&alone, &settings) {
-            Ok(documents) => all.extend(documents.all().iter().cloned()),
+            Ok(documents) => all.extend(documents.all().iter().map(|one| (**one).clone())),
             Err(errors) => check.errors.extend(errors.iter().map(Fault::from)),
         }
     }

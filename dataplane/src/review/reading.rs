@@ -6,7 +6,8 @@ use crate::control::host_pair::{GATEWAY_IPV4, GATEWAY_IPV6};
 use crate::control::source::{SourceFile, SourceState};
 use crate::control::{Documents, settings_of};
 use portcullis_policy::{
-    Document, Generation, IdentityAllocator, NodeFacts, Object, Pod, Settings, Tables, compile,
+    Compiler, Document, Generation, IdentityAllocator, KnownNames, NodeFacts, Object, Pod,
+    Settings, Tables,
 };
 use std::fs;
 use std::net::IpAddr;
@@ -17,7 +18,7 @@ use std::sync::Arc;
 #[derive(Debug, Clone)]
 pub struct Reading {
     /// The documents.
-    pub documents: Arc<Vec<Document>>,
+    pub documents: Arc<Vec<Arc<Document>>>,
     /// The settings they were read under.
     pub settings: Settings,
     /// What was known of the node.
@@ -82,18 +83,13 @@ impl Reading {
     }
 
     fn of_documents(
-        documents: Arc<Vec<Document>>,
+        documents: Arc<Vec<Arc<Document>>>,
         settings: Settings,
         facts: NodeFacts,
     ) -> Result<Self, Vec<portcullis_policy::DocumentError>> {
-        let mut identities = IdentityAllocator::new();
-        let tables = compile(
-            &documents,
-            &facts,
-            &settings,
-            &mut identities,
-            Generation(1),
-        )?;
+        let mut compiler = Compiler::new(settings.clone(), IdentityAllocator::new());
+        let names = KnownNames::default();
+        let tables = compiler.replace(&documents, &facts, &names, &settings, Generation(1))?;
         Ok(Self {
             documents,
             settings,
@@ -109,7 +105,7 @@ impl Reading {
     pub fn with_pods(&self, pods: &[Pod]) -> Result<Self, String> {
         let mut documents = (*self.documents).clone();
         for (place, pod) in pods.iter().enumerate() {
-            documents.push(Document {
+            documents.push(Arc::new(Document {
                 origin: portcullis_policy::DocumentOrigin {
                     file: "the question".into(),
                     document: place + 1,
@@ -119,7 +115,7 @@ impl Reading {
                 },
                 object: Object::Pod(pod.clone()),
                 warnings: Vec::new(),
-            });
+            }));
         }
         Self::of_documents(
             Arc::new(documents),

@@ -1,6 +1,6 @@
 //! Which traffic leaves through which gateway.
 
-use super::{are_public, cases, list, none_of, text, world};
+use super::{are_public, cases, list, none_of, ran, text, world};
 use portcullis_policy::{
     Exit, Generation, IdentityAllocator, KnownNames, NodeFacts, compile_with_names,
 };
@@ -50,7 +50,7 @@ fn packets_leave_through_the_gateway_that_the_reference_takes() {
             }
         }
     }
-    println!("{} cases, {rows} packets", cases.len());
+    ran("egress-gateway", &format!("{rows} packets"), &differences);
     none_of(&differences);
     assert!(!are_public() || rows >= 1000, "only {rows} packets");
 }

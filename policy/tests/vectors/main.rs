@@ -13,12 +13,15 @@ use portcullis_policy::{Compat, Settings};
 use serde_json::Value;
 use std::path::PathBuf;
 
-/// The cases of all files, or only of one kind; None when the vectors are not there.
+/// The cases of one kind in all files; None when the vectors are not there.
 fn cases(kind: &str) -> Option<Vec<Value>> {
     let beside = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../shared/vectors/public");
     let folder = std::env::var_os("PORTCULLIS_VECTORS").map_or(beside, PathBuf::from);
     if !folder.exists() {
-        eprintln!("SKIPPED: no verdict vectors in {}", folder.display());
+        tell(&format!(
+            "SKIPPED: no verdict vectors in {}",
+            folder.display()
+        ));
         return None;
     }
     let mut files: Vec<_> = std::fs::read_dir(folder)
@@ -27,13 +30,37 @@ fn cases(kind: &str) -> Option<Vec<Value>> {
         .filter(|path| path.extension().is_some_and(|end| end == "jsonl"))
         .collect();
     files.sort();
-    let texts = files
-        .iter()
-        .map(|path| std::fs::read_to_string(path).expect("a file of vectors"));
-    let texts: Vec<_> = texts.collect();
-    let all = texts.iter().flat_map(|text| text.lines());
-    let read = all.map(|line| serde_json::from_str::<Value>(line).expect("a JSON object"));
-    Some(read.filter(|case| case["kind"] == kind).collect())
+    let (mut found, mut files_with) = (Vec::new(), 0);
+    for path in &files {
+        let text = std::fs::read_to_string(path).expect("a file of vectors");
+        let read = text
+            .lines()
+            .map(|line| serde_json::from_str::<Value>(line).expect("a JSON object"));
+        let before = found.len();
+        found.extend(read.filter(|case| case["kind"] == kind));
+        files_with += usize::from(found.len() > before);
+    }
+    tell(&format!(
+        "vectors of kind {kind}: {} cases in {files_with} of {} files",
+        found.len(),
+        files.len()
+    ));
+    Some(found)
+}
+
+/// What ran is told even where tests that pass are silent.
+fn tell(line: &str) {
+    use std::io::Write;
+    // Not `eprintln!`: the test harness keeps that for failures.
+    let _ = writeln!(std::io::stderr(), "{line}");
+}
+
+/// Tells how many verdicts were compared.
+fn ran(kind: &str, verdicts: &str, differences: &[String]) {
+    let count = differences.len();
+    tell(&format!(
+        "vectors of kind {kind}: {verdicts}, {count} differ"
+    ));
 }
 
 /// Whether the vectors are ours, so that floors on their number can be held.

@@ -1,6 +1,6 @@
 //! Patterns of names, and how long names live.
 
-use super::{are_public, cases, list, none_of, text};
+use super::{are_public, cases, list, none_of, ran, text};
 use portcullis_policy::{NameCache, NameCacheSettings, NamePattern, Seconds};
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -32,7 +32,8 @@ fn patterns_select_the_names_that_the_reference_selects() {
             }
         }
     }
-    println!("{rows} pairs of pattern and name");
+    let verdicts = format!("{rows} pairs of pattern and name");
+    ran("fqdn-pattern", &verdicts, &differences);
     none_of(&differences);
     assert!(!are_public() || rows >= 1000, "only {rows} pairs");
 }
@@ -114,7 +115,7 @@ fn names_live_as_long_as_they_do_in_the_reference() {
             }
         }
     }
-    println!("{} timelines, {rows} events", cases.len());
+    ran("fqdn-cache", &format!("{rows} events"), &differences);
     none_of(&differences);
     assert!(!are_public() || rows >= 1000, "only {rows} events");
 }

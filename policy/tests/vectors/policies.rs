@@ -1,6 +1,6 @@
 //! Verdicts of connections, requests and queries.
 
-use super::{are_public, cases, list, none_of, text, world};
+use super::{are_public, cases, list, none_of, ran, text, world};
 use portcullis_policy::{
     Compat, Decision, Direction, DnsVerdict, Generation, HttpRequest, HttpVerdict, Identity,
     IdentityAllocator, PolicyIndex, Proof, Protocol, Proxy, Settings, Tables, Verdict,
@@ -263,10 +263,11 @@ fn tables_agree_with_the_reference_engine() {
     for case in &cases {
         run(case, &world::settings(case), &mut outcome);
     }
-    println!(
+    let verdicts = format!(
         "{} cases: {} flows, {} requests, {} queries",
         outcome.cases, outcome.flows, outcome.requests, outcome.queries
     );
+    ran("policy", &verdicts, &outcome.differences);
     none_of(&outcome.differences);
     // Held against the test itself: it must not become empty without anybody noticing.
     assert!(outcome.cases >= 1);

@@ -1,6 +1,6 @@
 //! Documents that are refused.
 
-use super::{are_public, cases, none_of, reference, text};
+use super::{are_public, cases, none_of, ran, reference, text};
 use portcullis_policy::parse_documents;
 
 #[test]
@@ -18,7 +18,11 @@ fn documents_are_refused_where_the_reference_refuses_them() {
             differences.push(format!("{}: {read:#?}", text(case, "name")));
         }
     }
-    println!("{} documents were judged", cases.len());
+    ran(
+        "validation",
+        &format!("{} documents", cases.len()),
+        &differences,
+    );
     none_of(&differences);
     assert!(
         !are_public() || cases.len() >= 48,

@@ -26,6 +26,7 @@ pub fn policy(command: PolicyCommand) -> Result<ExitCode, String> {
             compat_cilium,
             output,
         } => check::check(&files, compat_cilium, output),
+        PolicyCommand::Crds => print(&definitions()?).map(|()| ExitCode::SUCCESS),
         PolicyCommand::Explain(args) => explain(&args),
         PolicyCommand::Diff { old, new, output } => diff(&old, &new, output),
         PolicyCommand::Matrix {
@@ -103,9 +104,35 @@ fn show<T: serde::Serialize>(
         Output::Text => text(shown),
         Output::Json => serde_json::to_string_pretty(shown).map_err(|e| e.to_string())? + "\n",
     };
+    print(&text)
+}
+
+/// Each definition as a document of YAML.
+fn definitions() -> Result<String, String> {
+    let definitions = portcullis_policy::custom_resource_definitions();
+    let texts = definitions.iter().map(|definition| {
+        let text = serde_saphyr::to_string(definition).map_err(|e| e.to_string())?;
+        Ok(format!("---\n{}\n", text.trim()))
+    });
+    texts.collect()
+}
+
+fn print(text: &str) -> Result<(), String> {
     match std::io::Write::write_all(&mut std::io::stdout().lock(), text.as_bytes()) {
         // `matrix | head` is no fault.
         Err(e) if e.kind() != std::io::ErrorKind::BrokenPipe => Err(e.to_string()),
         _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn definitions_are_yaml_that_says_what_we_mean() {
+        let read: Vec<serde_json::Value> =
+            serde_saphyr::from_multiple(&definitions().expect("text")).expect("YAML");
+        assert_eq!(read, portcullis_policy::custom_resource_definitions());
     }
 }
