@@ -8,6 +8,7 @@ use crate::flow_quota::{FlowQuotas, FlowTableGauges};
 use crate::flow_timeouts::Lives;
 use crate::flow_wheel::FlowWheel;
 use crate::packet::Packet;
+use crate::tcp_state::FlowState;
 use crate::{Drop, EndpointId, Now};
 use siphasher::sip::SipHasher13;
 
@@ -153,6 +154,9 @@ impl FlowTable {
             // A longer life is found out when the wheel comes round; a shorter one is not.
             if is_changing {
                 self.arm(ticket.place);
+                if state == FlowState::Closing {
+                    self.quotas.close(ticket.place);
+                }
             }
         }
         Ok(())
@@ -222,8 +226,8 @@ impl FlowTable {
         match self.quotas.room(endpoint, is_half_open) {
             Ok(None) => Ok(()),
             Ok(Some(oldest)) => {
+                self.quotas.evict(oldest);
                 self.vacate(oldest);
-                self.quotas.gauges.half_open_evicted += 1;
                 Ok(())
             }
             Err(reason) => Err(self.quotas.refuse(reason)),
