@@ -110,6 +110,41 @@ fn a_tuple_belongs_to_one_live_session_only() {
 }
 
 #[test]
+fn sessions_that_have_ended_make_room_for_new_ones_of_their_endpoint() {
+    let mut sessions = table(4, 50);
+    let end = |sessions: &mut Sessions, ticket, now| {
+        shake_hands(sessions, ticket, now);
+        sessions.note(ticket, Way::Reply, Some(TcpFlags(TcpFlags::RST)), 40, now);
+    };
+    let [first, second] = [1, 2].map(|port| {
+        let ticket = sessions
+            .insert(&masquerade(TCP, port, port), at(0))
+            .unwrap();
+        end(&mut sessions, ticket, at(u64::from(port)));
+        ticket
+    });
+    // One that is used again is not ended any more.
+    sessions.note(
+        first,
+        Way::Forward,
+        Some(TcpFlags(TcpFlags::SYN)),
+        40,
+        at(3),
+    );
+    let third = sessions.insert(&masquerade(TCP, 3, 3), at(3)).unwrap();
+    assert!(sessions.session(first).is_some());
+    assert!(sessions.session(second).is_none());
+    let fourth = masquerade(TCP, 4, 4);
+    assert_eq!(
+        sessions.insert(&fourth, at(3)),
+        Err(InsertError::ShareSpent)
+    );
+    end(&mut sessions, third, at(4));
+    assert!(sessions.insert(&fourth, at(4)).is_ok());
+    assert_eq!(sessions.count(), 2);
+}
+
+#[test]
 fn an_endpoint_has_its_share_and_no_more() {
     let mut sessions = table(8, 25);
     for port in 1..=2 {
