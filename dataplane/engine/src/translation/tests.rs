@@ -500,6 +500,8 @@ struct Plain {
     ticket: SessionTicket,
     new: NewSession,
     deadline: u64,
+    /// When its connection ended, as a step number.
+    ended: Option<usize>,
 }
 
 fn step_tuple(from: u8, to: u8) -> NewSession {
@@ -513,7 +515,7 @@ proptest! {
         let mut sessions = table(8, 100);
         let mut plain: HashMap<u8, Plain> = HashMap::new();
         let mut now = 0_u64;
-        for step in steps {
+        for (number, step) in steps.into_iter().enumerate() {
             match step {
                 Step::Wait(span) => now += span,
                 Step::Expire => sessions.expire(Now(now)),
@@ -528,18 +530,29 @@ proptest! {
                     let is_taken = plain.values().any(|other| {
                         other.new.before == new.before || other.new.after == new.after
                     });
+                    let has_ended = plain.values().any(|other| other.ended.is_some());
                     let expected = match (is_taken, plain.len()) {
                         (true, _) => Err(InsertError::TupleTaken),
-                        (false, 8) => Err(InsertError::Full),
+                        (false, 8) if !has_ended => Err(InsertError::Full),
                         _ => Ok(()),
                     };
+                    let was_full = sessions.count() == 8;
                     let found = sessions.insert(&new, Now(now));
+                    // One that has ended may have made room, and the first of them.
+                    let is_gone = |one: &Plain| sessions.session(one.ticket).is_none();
+                    let first = plain.values().filter_map(|one| one.ended).min();
+                    let gone: Vec<u8> = plain.iter().filter(|one| is_gone(one.1)).map(|one| *one.0).collect();
+                    prop_assert!(gone.len() <= usize::from(was_full && found.is_ok()));
+                    for from in gone {
+                        let gone = plain.remove(&from).unwrap();
+                        prop_assert!(gone.ended.is_some() && gone.ended == first);
+                    }
                     // A tick may pass before the wheel knows that a slot is free.
                     let is_late = found == Err(InsertError::Full) && expected.is_ok();
                     prop_assert!(is_late || found.map(|_| ()) == expected);
                     if let Ok(ticket) = found {
                         let deadline = now + 30 * SECOND;
-                        plain.insert(from, Plain { ticket, new, deadline });
+                        plain.insert(from, Plain { ticket, new, deadline, ended: None });
                     }
                 }
                 Step::Note(from, is_forward, flags) => {
@@ -552,6 +565,8 @@ proptest! {
                     let protocol = known.new.before.protocol;
                     let life = SessionTimeouts::default().life(protocol, session.state);
                     known.deadline = now + life;
+                    known.ended = (session.state == SessionState::Closing)
+                        .then(|| known.ended.unwrap_or(number));
                 }
             }
             let mut live = 0;
