@@ -201,7 +201,7 @@ impl Worker {
         }
         // Once a second: a crowd notices itself with each packet, and replies have no such room.
         while let Some(crowded) = self.engine.take_crowded() {
-            self.reply(Reply::Crowded(crowded));
+            self.hint(Reply::Crowded(crowded));
         }
         self.counters.frames_free.set(u64::from(self.free.count()));
     }
@@ -242,7 +242,7 @@ impl Worker {
             .records_lost
             .add(lost - std::mem::replace(&mut self.engine_lost, lost));
         while let Some((index, mac)) = self.engine.take_learned() {
-            self.reply(Reply::Learned { index, mac });
+            self.hint(Reply::Learned { index, mac });
         }
         while let Some((index, address)) = self.engine.take_wanted_neighbour() {
             if self
@@ -250,10 +250,18 @@ impl Worker {
                 .endpoint(index)
                 .is_some_and(|e| e.kind == EndpointKind::Uplink)
             {
-                self.reply(Reply::NeighbourWanted { index, address });
+                self.hint(Reply::NeighbourWanted { index, address });
             } else {
                 self.solicit(index, address);
             }
+        }
+    }
+
+    /// Tells control what a packet has shown, and the next one will show again: it must not take
+    /// the room of what is told once.
+    fn hint(&self, reply: Reply) {
+        if self.replies.len() < self.replies.capacity() / 2 {
+            self.reply(reply);
         }
     }
 
