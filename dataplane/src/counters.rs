@@ -1,12 +1,13 @@
 //! What each worker counts: written by one thread, read by anyone.
 
-use portcullis_engine::Drop;
+use portcullis_engine::{Drop, Gauge, Limit};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 /// Counters of one worker. Only its thread adds, so a plain load and store is enough.
 #[derive(Debug)]
 pub struct WorkerCounters {
     drops: Vec<AtomicU64>,
+    limits: Vec<[Counter; 4]>,
     /// Frames received.
     pub received: Counter,
     /// Bytes received.
@@ -21,6 +22,8 @@ pub struct WorkerCounters {
     pub answered: Counter,
     /// Resets sent to the ends of connections that policy ended.
     pub resets: Counter,
+    /// Such resets that were not sent: too many at once.
+    pub resets_lost: Counter,
     /// Packets made by cutting up larger ones.
     pub segments: Counter,
     /// Frames sent with a checksum that the kernel finishes, or knows to be partial.
@@ -42,6 +45,10 @@ pub struct WorkerCounters {
     pub records_lost: Counter,
     /// Flows in the table now.
     pub flows: Counter,
+    /// Those of them that are half-open.
+    pub flows_half_open: Counter,
+    /// Half-open flows that made room for a later one of their endpoint.
+    pub half_open_evicted: Counter,
     /// Free chunks that this worker holds now.
     pub frames_free: Counter,
     /// Generation of the snapshot in use.
@@ -79,6 +86,7 @@ impl Default for WorkerCounters {
     fn default() -> Self {
         Self {
             drops: Drop::ALL.iter().map(|_| AtomicU64::new(0)).collect(),
+            limits: Limit::ALL.iter().map(|_| Default::default()).collect(),
             received: Counter::default(),
             received_bytes: Counter::default(),
             transmitted: Counter::default(),
@@ -90,12 +98,15 @@ impl Default for WorkerCounters {
             checksums_offloaded: Counter::default(),
             checksums_software: Counter::default(),
             checksums_untouched: Counter::default(),
+            resets_lost: Counter::default(),
             fill_ring_empty: Counter::default(),
             receive_ring_full: Counter::default(),
             receive_dropped: Counter::default(),
             transmit_invalid: Counter::default(),
             records_lost: Counter::default(),
             flows: Counter::default(),
+            flows_half_open: Counter::default(),
+            half_open_evicted: Counter::default(),
             frames_free: Counter::default(),
             generation: Counter::default(),
             turns: Counter::default(),
@@ -115,5 +126,26 @@ impl WorkerCounters {
     #[must_use]
     pub fn drops(&self, reason: Drop) -> u64 {
         self.drops[reason as usize].load(Relaxed)
+    }
+
+    /// Shows how full something is.
+    pub fn set_limit(&self, limit: Limit, gauge: Gauge) {
+        let [now, max, refused, evicted] = &self.limits[limit as usize];
+        now.set(gauge.now);
+        max.set(gauge.max);
+        refused.set(gauge.refused);
+        evicted.set(gauge.evicted);
+    }
+
+    /// How full something was within the last second.
+    #[must_use]
+    pub fn limit(&self, limit: Limit) -> Gauge {
+        let [now, max, refused, evicted] = &self.limits[limit as usize];
+        Gauge {
+            now: now.get(),
+            max: max.get(),
+            refused: refused.get(),
+            evicted: evicted.get(),
+        }
     }
 }

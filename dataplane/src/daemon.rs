@@ -6,6 +6,7 @@ use crate::control::directory::Directory;
 use crate::control::publish::KernelView;
 use crate::control::source::Source;
 use crate::control::{Control, Notice, host_pair};
+use crate::listing::Listing;
 use crate::netlink::{Changes, Netlink};
 use crate::observe::History;
 use crate::rings::{FreeFrames, Umem, UmemSettings};
@@ -70,12 +71,20 @@ pub fn run(args: &RunArgs) -> Result<(), String> {
         Arc::clone(&history),
         Arc::clone(&umem),
     ));
-    let (shown, read, counted) = (Arc::clone(&view), Arc::clone(&view), Arc::clone(&view));
+    let (shown, read) = (Arc::clone(&view), Arc::clone(&view));
+    let (counted, named) = (Arc::clone(&view), Arc::clone(&view));
     let views = Views {
         history: Arc::clone(&history),
         status: Box::new(move || shown.status()),
         reading: Box::new(move || read.reading()),
         rules: Box::new(move || counted.rules()),
+        listing: Listing {
+            desks: handles.iter().map(WorkerHandle::desk).collect(),
+            names: Box::new(move |generation| match generation {
+                Some(generation) => named.names(generation),
+                None => named.names_now(),
+            }),
+        },
     };
     server::listen(&args.socket, Arc::new(views))?;
 

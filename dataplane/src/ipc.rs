@@ -1,6 +1,7 @@
 //! What the command line asks of the daemon: one line of JSON there, lines of JSON back, over a unix
 //! socket that only root may open.
 
+use crate::listing::{FlowEntry, ListFilter, NatSession, PortUse, ServiceView};
 use crate::observe::{Filter, Flow};
 use crate::review::{Explanation, Matrix, Question, Unused};
 use crate::status::Status;
@@ -36,6 +37,14 @@ pub enum Request {
         /// For how many seconds; since they are in force when absent.
         span: Option<u64>,
     },
+    /// Entries of flow tables, and the translations that may belong to them.
+    Flows(ListFilter),
+    /// Translations.
+    Nat(ListFilter),
+    /// Ports of egress addresses, by destination.
+    Ports,
+    /// Services.
+    Services,
 }
 
 /// One line of an answer.
@@ -54,6 +63,16 @@ pub enum Answer {
     Matrix(Box<Matrix>),
     /// What could go.
     Unused(Box<Unused>),
+    /// An entry of a flow table.
+    Entry(Box<FlowEntry>),
+    /// A translation.
+    Session(Box<NatSession>),
+    /// Ports that a destination takes.
+    PortUse(Box<PortUse>),
+    /// A port of a service.
+    Service(Box<ServiceView>),
+    /// The answer is not whole, and why.
+    Missing(String),
     /// The question could not be answered.
     Error(String),
 }

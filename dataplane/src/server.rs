@@ -1,9 +1,11 @@
 //! The daemon's end of the unix socket: a thread for each reader, all bounded.
 
 use crate::ipc::{Answer, Request};
+use crate::listing::{FlowEntry, ListFilter, Listing, NatSession, PortUse};
 use crate::observe::{Flow, History};
 use crate::review::{self, Reading};
 use crate::status::{RuleStatus, Status};
+use crate::worker::{Page, now};
 use jiff::Timestamp;
 use std::collections::VecDeque;
 use std::fs;
@@ -33,6 +35,8 @@ pub struct Views {
     pub reading: Box<dyn Fn() -> Option<Arc<Reading>> + Send + Sync>,
     /// Every rule in force, and how often it decided.
     pub rules: Box<dyn Fn() -> Vec<RuleStatus> + Send + Sync>,
+    /// The tables of the workers.
+    pub listing: Listing,
 }
 
 /// Listens until the process ends.
@@ -108,6 +112,60 @@ fn has_left(mut stream: &UnixStream) -> bool {
     has_left || stream.set_nonblocking(false).is_err()
 }
 
+fn tell_missing(stream: &mut impl Write, missing: Vec<String>) -> io::Result<()> {
+    missing
+        .into_iter()
+        .try_for_each(|text| tell(stream, &Answer::Missing(text)))
+}
+
+/// Tells translations, a page at a time.
+fn tell_sessions(
+    stream: &mut impl Write,
+    listing: &Listing,
+    filter: &ListFilter,
+) -> io::Result<Vec<String>> {
+    let names = (listing.names)(None);
+    listing.read(Page::of_sessions, |page| {
+        let Page::Sessions(page) = page else {
+            return Ok(());
+        };
+        let moment = now();
+        page.iter()
+            .map(|view| NatSession::read(view, &names, moment))
+            .filter(|session| session.is_wanted(filter))
+            .try_for_each(|session| tell(stream, &Answer::Session(Box::new(session))))
+    })
+}
+
+/// Tells entries of flow tables, a page at a time.
+fn tell_entries(
+    stream: &mut impl Write,
+    listing: &Listing,
+    filter: &ListFilter,
+) -> io::Result<Vec<String>> {
+    // Rules have numbers of their generation; most entries of a page have the same.
+    let mut names = (Default::default(), (listing.names)(None));
+    listing.read(Page::of_flows, |page| {
+        let Page::Flows(page) = page else {
+            return Ok(());
+        };
+        let moment = now();
+        for view in page {
+            if names.0 != Some(view.generation) {
+                names = (
+                    Some(view.generation),
+                    (listing.names)(Some(view.generation)),
+                );
+            }
+            let entry = FlowEntry::read(view, &names.1, moment);
+            if entry.is_wanted(filter) {
+                tell(stream, &Answer::Entry(Box::new(entry)))?;
+            }
+        }
+        Ok(())
+    })
+}
+
 fn answer(stream: &UnixStream, views: &Views) -> io::Result<()> {
     stream.set_write_timeout(Some(Duration::from_secs(10)))?;
     let mut line = String::new();
@@ -127,6 +185,37 @@ fn answer(stream: &UnixStream, views: &Views) -> io::Result<()> {
             let made = in_force(views)
                 .map(|reading| review::unused(&reading, (views.rules)(), span, Timestamp::now()));
             tell_made(&mut out, made, |made| Answer::Unused(Box::new(made)))?;
+        }
+        Ok(Request::Flows(filter)) => {
+            // Translations first: when one ends meanwhile, its flow ends, too.
+            let mut missing = tell_sessions(&mut out, &views.listing, &filter)?;
+            missing.extend(tell_entries(&mut out, &views.listing, &filter)?);
+            missing.dedup();
+            tell_missing(&mut out, missing)?;
+        }
+        Ok(Request::Nat(filter)) => {
+            let missing = tell_sessions(&mut out, &views.listing, &filter)?;
+            tell_missing(&mut out, missing)?;
+        }
+        Ok(Request::Ports) => {
+            let names = (views.listing.names)(None);
+            let missing = views.listing.read(Page::of_destinations, |page| {
+                let Page::Destinations(page) = page else {
+                    return Ok(());
+                };
+                page.iter().try_for_each(|of| {
+                    let of = PortUse::read(of, &names);
+                    tell(&mut out, &Answer::PortUse(Box::new(of)))
+                })
+            })?;
+            tell_missing(&mut out, missing)?;
+        }
+        Ok(Request::Services) => {
+            let (services, missing) = views.listing.services();
+            for service in services {
+                tell(&mut out, &Answer::Service(Box::new(service)))?;
+            }
+            tell_missing(&mut out, missing)?;
         }
         Ok(Request::Observe {
             filter,

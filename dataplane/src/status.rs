@@ -36,6 +36,9 @@ pub struct Status {
     pub workers: Vec<WorkerStatus>,
     /// Dropped packets by reason; reasons that never occurred are left out.
     pub drops: BTreeMap<String, u64>,
+    /// How full everything is that has a bound.
+    #[serde(default)]
+    pub limits: Vec<LimitStatus>,
     /// Packet memory.
     pub frames: FramesStatus,
     /// What the kernel program and the AF_XDP sockets counted. Packets lost before a ring are
@@ -164,12 +167,37 @@ pub struct WorkerStatus {
     pub checksums_untouched: u64,
     /// Flows in the table.
     pub flows: u64,
+    /// Those of them that are half-open.
+    pub flows_half_open: u64,
+    /// Half-open flows that made room for a later one of their endpoint.
+    pub half_open_evicted: u64,
+    /// Resets sent to the ends of connections that policy ended.
+    pub resets: u64,
+    /// Such resets that were not sent: too many at once.
+    pub resets_lost: u64,
     /// Frames received a second, over the last second.
     pub received_per_second: f64,
     /// Bits received a second, over the last second.
     pub received_bits_per_second: f64,
     /// Times it went to sleep.
     pub sleeps: u64,
+}
+
+/// One bound of one worker.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct LimitStatus {
+    /// What is bounded: `flows`, `half_open`, `sessions`, `affinities`, `held_fragments`, `resets`.
+    pub name: String,
+    /// The worker that has it.
+    pub worker: u16,
+    /// How many there were within the last second.
+    pub now: u64,
+    /// How many there may be.
+    pub max: u64,
+    /// How many found no room since the start.
+    pub refused: u64,
+    /// How many made room for a later one since the start.
+    pub evicted: u64,
 }
 
 /// Packet memory, in chunks.
@@ -246,6 +274,7 @@ impl Status {
         }
         self.write_endpoints(&mut out);
         self.write_workers(&mut out);
+        self.write_limits(&mut out);
         let frames = &self.frames;
         let _ = writeln!(
             out,
@@ -318,6 +347,25 @@ impl Status {
         }
     }
 
+    fn write_limits(&self, out: &mut String) {
+        if self.limits.is_empty() {
+            return;
+        }
+        let _ = writeln!(
+            out,
+            "\n{:<15} {:<6} {:>9} {:>9} {:>9} {:>9}",
+            "LIMIT", "WORKER", "NOW", "MAX", "REFUSED", "EVICTED"
+        );
+        for limit in &self.limits {
+            let _ = writeln!(
+                out,
+                "{:<15} {:<6} {:>9} {:>9} {:>9} {:>9}",
+                limit.name, limit.worker, limit.now, limit.max, limit.refused, limit.evicted
+            );
+        }
+        let _ = writeln!(out);
+    }
+
     fn write_workers(&self, out: &mut String) {
         let _ = writeln!(out);
         for worker in &self.workers {
@@ -327,8 +375,8 @@ impl Status {
             let _ = writeln!(
                 out,
                 "Worker {}    {core}: received {} ({:.0}/s, {:.1} Mbit/s), transmitted {}, handed over {}, \
-                 answered {}, segments {}, checksums {} offloaded, {} in software, {} untouched, \
-                 flows {}",
+                 answered {}, resets {}, segments {}, checksums {} offloaded, {} in software, \
+                 {} untouched, flows {} ({} half-open)",
                 worker.index,
                 worker.received,
                 worker.received_per_second,
@@ -336,11 +384,13 @@ impl Status {
                 worker.transmitted,
                 worker.handed_over,
                 worker.answered,
+                worker.resets,
                 worker.segments,
                 worker.checksums_offloaded,
                 worker.checksums_software,
                 worker.checksums_untouched,
-                worker.flows
+                worker.flows,
+                worker.flows_half_open
             );
         }
     }

@@ -3,19 +3,20 @@
 use crate::config::{Checksums, Config};
 use crate::control::{SlotKey, Slots};
 use crate::counters::{Counter, WorkerCounters};
+use crate::crowds::Crowds;
 use crate::faults::Faults;
 use crate::observe::{History, Names};
 use crate::review::Reading;
 use crate::rings::{CHUNK_BYTES, Umem};
 use crate::rule_ledger::RuleLedger;
 use crate::status::{
-    DocumentsStatus, EndpointStatus, FramesStatus, IdentityStatus, NodeStatus, RuleStatus, Status,
-    WorkerStatus,
+    DocumentsStatus, EndpointStatus, FramesStatus, IdentityStatus, LimitStatus, NodeStatus,
+    RuleStatus, Status, WorkerStatus,
 };
 use crate::worker::{WorkerHandle, now};
 use crate::xdp::Redirect;
 use jiff::Timestamp;
-use portcullis_engine::{Drop, EndpointKind, RuleHits, Snapshot};
+use portcullis_engine::{CrowdedDestination, Drop, EndpointKind, Limit, RuleHits, Snapshot};
 use portcullis_policy::{Direction, Generation, Tables};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -37,6 +38,7 @@ pub struct StatusView {
 struct Inner {
     status: Status,
     faults: Faults,
+    crowds: Crowds,
     revision: u64,
     /// The revision that is being put into force.
     revision_accepted: u64,
@@ -86,6 +88,13 @@ impl StatusView {
     pub fn fault(&self, fault: String) {
         eprintln!("fault: {fault}");
         self.lock().faults.add(fault);
+    }
+
+    /// A destination is running out of ports.
+    pub fn crowd(&self, crowded: CrowdedDestination) {
+        if let Some(warning) = self.lock().crowds.note(crowded, Instant::now()) {
+            eprintln!("warning: {warning}");
+        }
     }
 
     /// Documents were accepted.
@@ -160,6 +169,13 @@ impl StatusView {
             .or_else(|| inner.names.values().next())
             .cloned()
             .unwrap_or_default()
+    }
+
+    /// The names of the generation that control published last.
+    #[must_use]
+    pub fn names_now(&self) -> Arc<Names> {
+        let generation = Generation(self.lock().status.generation);
+        self.names(generation)
     }
 
     /// Shows the endpoints as they are now.
@@ -284,6 +300,31 @@ impl StatusView {
         inner.samples = samples;
     }
 
+    /// Every bound of every worker. What the engine counts as drops alone is taken from there.
+    fn limits(&self) -> Vec<LimitStatus> {
+        let mut limits = Vec::new();
+        for limit in Limit::ALL {
+            for (worker, _, counters) in &self.counters {
+                let gauge = counters.limit(*limit);
+                let drops: &[Drop] = match limit {
+                    Limit::Sessions => &[Drop::SessionTableFull, Drop::SessionShareFull],
+                    Limit::HeldFragments => &[Drop::FragmentHoldFull],
+                    _ => &[],
+                };
+                let dropped: u64 = drops.iter().map(|drop| counters.drops(*drop)).sum();
+                limits.push(LimitStatus {
+                    name: limit.key().into(),
+                    worker: *worker,
+                    now: gauge.now,
+                    max: gauge.max,
+                    refused: gauge.refused + dropped,
+                    evicted: gauge.evicted,
+                });
+            }
+        }
+        limits
+    }
+
     /// The status of this moment.
     #[must_use]
     pub fn status(&self) -> Status {
@@ -299,6 +340,9 @@ impl StatusView {
             .chain(inner.faults.all())
             .cloned()
             .collect();
+        status
+            .warnings
+            .extend(inner.crowds.warnings(Instant::now()));
         for (position, (index, core, counters)) in self.counters.iter().enumerate() {
             let (frames, bits) = inner.rates.get(position).copied().unwrap_or_default();
             status.workers.push(WorkerStatus {
@@ -316,6 +360,10 @@ impl StatusView {
                 checksums_software: counters.checksums_software.get(),
                 checksums_untouched: counters.checksums_untouched.get(),
                 flows: counters.flows.get(),
+                flows_half_open: counters.flows_half_open.get(),
+                half_open_evicted: counters.half_open_evicted.get(),
+                resets: counters.resets.get(),
+                resets_lost: counters.resets_lost.get(),
                 received_per_second: frames,
                 received_bits_per_second: bits,
                 sleeps: counters.sleeps.get(),
@@ -335,6 +383,7 @@ impl StatusView {
                 status.drops.insert(reason.key().into(), count);
             }
         }
+        status.limits = self.limits();
         let (kept, written) = self.history.counts();
         status.records.kept = kept as u64;
         status.records.written = written;

@@ -15,6 +15,7 @@
 //! ```
 
 mod binary;
+mod capture;
 mod daemon;
 mod lab;
 pub mod manifests;
@@ -23,19 +24,26 @@ mod pod;
 mod prober;
 mod raw;
 mod status;
+mod talk;
 
 pub use binary::portcullis;
+pub use capture::{Capture, Captured};
 pub use lab::{
     BPFFS_DIRECTORY, LOG_FILE, Lab, NODE_ADDRESSES, POD_CIDRS, SOCKET_FILE, STATE_DIRECTORY,
     WORLD_ADDRESSES,
 };
 pub use place::{Place, Ran};
-pub use pod::{Pod, connect, counter, echo_by_tcp, echo_by_udp, fetch, gets_nothing, serve_pages};
+pub use pod::{
+    Pod, ask_by_udp, connect, counter, echo_by_tcp, echo_by_udp, fetch, gets_nothing, serve_pages,
+    tell_peer_by_udp,
+};
 pub use prober::Prober;
 pub use raw::{
-    ETHERTYPE_IPV4, ETHERTYPE_IPV6, Tap, ethernet, ipv4, ipv6, send_raw, udp, udp_over_ipv6,
+    ETHERTYPE_IPV4, ETHERTYPE_IPV6, Tap, ethernet, ipv4, ipv4_fragment, ipv6, ipv6_fragment,
+    send_raw, udp, udp_over_ipv6,
 };
 pub use status::Status;
+pub use talk::{Ended, Talk, echo_and_tell};
 
 use std::io::{Read, Write};
 use std::net::TcpStream;

@@ -105,8 +105,8 @@ impl Pod {
             .is_success
     }
 
-    /// Starts nginx on port 80 of both families: `/` says whose page it is, `/big` is 16 MiB of
-    /// [`Pod::big_page`].
+    /// Starts nginx on port 80 of both families: `/` says whose page it is, `/who` which address
+    /// asks, `/big` is 16 MiB of [`Pod::big_page`].
     ///
     /// # Panics
     /// When it does not start.
@@ -209,6 +209,7 @@ pub fn serve_pages(place: &Place, whose: &str, port: u16) {
           server {{
             listen {port}; listen [::]:{port};
             location / {{ return 200 \"page of {whose}\\n\"; }}
+            location /who {{ return 200 \"$remote_addr\"; }}
             location /big {{ root {directory}/pages; }}
           }}
         }}"
@@ -258,7 +259,12 @@ fn curl(place: &Place, url: &str, patience: Duration) -> Option<String> {
     ran.is_success.then_some(ran.stdout)
 }
 
-fn ask_by_udp(
+/// Sends a datagram from any place and gives the answer; None when there is none in time.
+///
+/// # Panics
+/// When the place has no socket to give.
+#[must_use]
+pub fn ask_by_udp(
     place: &Place,
     to: SocketAddr,
     question: &[u8],
@@ -290,6 +296,24 @@ pub fn echo_by_udp(place: &Place, port: u16) {
         while let Ok((length, from)) = socket.recv_from(&mut bytes) {
             // A peer that is gone, or may not be answered, is the client's to notice.
             let _ = socket.send_to(&bytes[..length], from);
+        }
+    });
+}
+
+/// Answers every datagram to this address of any place with the address that it came from.
+///
+/// # Panics
+/// When the port is taken.
+pub fn tell_peer_by_udp(place: &Place, at: SocketAddr) {
+    let socket = place
+        .call(move || UdpSocket::bind(at))
+        .expect("the port is free");
+    thread::spawn(move || {
+        let mut bytes = vec![0; 65_536];
+        while let Ok((_, from)) = socket.recv_from(&mut bytes) {
+            let peer = from.ip().to_canonical().to_string();
+            // A peer that is gone, or may not be answered, is the client's to notice.
+            let _ = socket.send_to(peer.as_bytes(), from);
         }
     });
 }

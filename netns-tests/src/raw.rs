@@ -151,6 +151,47 @@ pub fn ipv6(from: Ipv6Addr, to: Ipv6Addr, protocol: u8, payload: &[u8]) -> Vec<u
     [&start[..], &from.octets(), &to.octets(), payload].concat()
 }
 
+/// A piece of an IPv4 payload from a byte on that eight divides. [RFC 791 §3.2]
+///
+/// # Panics
+/// When the payload is too long for one packet.
+#[must_use]
+pub fn ipv4_fragment(
+    from: Ipv4Addr,
+    to: Ipv4Addr,
+    protocol: u8,
+    identification: u16,
+    (offset, has_more): (u16, bool),
+    payload: &[u8],
+) -> Vec<u8> {
+    let mut packet = ipv4(from, to, protocol, payload);
+    let place = (offset / 8) | (u16::from(has_more) << 13);
+    packet[4..6].copy_from_slice(&identification.to_be_bytes());
+    packet[6..8].copy_from_slice(&place.to_be_bytes());
+    packet[10..12].fill(0);
+    let sum = checksum(&packet[..20]);
+    packet[10..12].copy_from_slice(&sum.to_be_bytes());
+    packet
+}
+
+/// A piece of an IPv6 payload from a byte on that eight divides. [RFC 8200 §4.5]
+///
+/// # Panics
+/// When the payload is too long for one packet.
+#[must_use]
+pub fn ipv6_fragment(
+    from: Ipv6Addr,
+    to: Ipv6Addr,
+    protocol: u8,
+    identification: u32,
+    (offset, has_more): (u16, bool),
+    payload: &[u8],
+) -> Vec<u8> {
+    let [high, low] = (offset | u16::from(has_more)).to_be_bytes();
+    let header = [&[protocol, 0, high, low], &identification.to_be_bytes()[..]].concat();
+    ipv6(from, to, 44, &[&header[..], payload].concat())
+}
+
 /// A UDP datagram without a checksum, which IPv4 allows. [RFC 768]
 ///
 /// # Panics

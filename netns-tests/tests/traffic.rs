@@ -1,8 +1,11 @@
 //! What happens to real traffic on its way: sizes, boundaries, fragments, checksums.
 
-use netns_tests::{Lab, Place, Pod, Tap, counter, echo_by_udp, eventually, serve_pages};
+use netns_tests::{
+    ETHERTYPE_IPV4, ETHERTYPE_IPV6, Lab, Place, Pod, Tap, WORLD_ADDRESSES, counter, echo_by_udp,
+    ethernet, eventually, ipv4_fragment, ipv6_fragment, serve_pages, udp, udp_over_ipv6,
+};
 use nix::sys::socket::{setsockopt, sockopt};
-use std::net::{SocketAddr, UdpSocket};
+use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::time::Duration;
 
 /// The largest frame that an uplink of MTU 1500 carries: with its Ethernet header.
@@ -133,10 +136,24 @@ fn a_datagram_in_fragments_arrives_whole_and_so_does_its_answer() {
             assert_eq!(answer, Some(bytes), "{length} bytes: {host}");
         }
     }
+    assert_no_fragment_dropped(&lab);
+}
+
+#[track_caller]
+fn assert_no_fragment_dropped(lab: &Lab) {
     for reason in ["unknown", "overlap", "tiny", "scattered", "hold_full"] {
         let dropped = lab.status().dropped(&format!("fragment_{reason}"));
         assert_eq!(dropped, 0, "{reason}");
     }
+}
+
+/// As `two_pods`, when the way to the world is known.
+fn two_pods_and_world() -> Option<(Lab, Pod, Pod)> {
+    let (lab, api, web) = two_pods()?;
+    for address in WORLD_ADDRESSES {
+        eventually("the neighbour is known", || api.can_ping(address));
+    }
+    Some((lab, api, web))
 }
 
 #[test]
@@ -165,6 +182,173 @@ fn datagrams_to_the_world_and_back_are_whole() {
 }
 
 #[test]
+fn pings_of_four_kilobytes_cross_between_pods_and_the_world() {
+    let Some((lab, api, web)) = two_pods_and_world() else {
+        return;
+    };
+    let (to_api, to_world) = (["10.0.1.10", "fd00:10:1::10"], WORLD_ADDRESSES);
+    for (from, to) in [
+        (&web.place, to_api),
+        (&api.place, to_world),
+        (&lab.world, to_api),
+    ] {
+        for address in to {
+            let ran = from.run(&format!("ping -n -c 20 -i 0.02 -s 4000 -w 10 {address}"));
+            assert!(ran.stdout.contains(" 0% packet loss"), "{address}: {ran:?}");
+        }
+    }
+    assert_no_fragment_dropped(&lab);
+}
+
+fn ask(place: &Place, to: SocketAddr, question: &[u8]) -> Option<Vec<u8>> {
+    let any = if to.is_ipv6() { "[::]:0" } else { "0.0.0.0:0" };
+    let socket = place.call(move || UdpSocket::bind(any)).expect("a socket");
+    let patience = Some(Duration::from_secs(5));
+    socket.set_read_timeout(patience).expect("a timeout");
+    socket.send_to(question, to).expect("sent");
+    let mut answer = vec![0; 65_536];
+    let length = socket.recv(&mut answer).ok()?;
+    answer.truncate(length);
+    Some(answer)
+}
+
+#[test]
+fn datagrams_in_fragments_cross_the_uplink_both_ways() {
+    let Some((lab, api, _web)) = two_pods_and_world() else {
+        return;
+    };
+    api.echo_by_udp(7);
+    echo_by_udp(&lab.world, 7);
+    for (from, hosts) in [
+        (&api.place, ["192.0.2.2:7", "[2001:db8::2]:7"]),
+        (&lab.world, ["10.0.1.10:7", "[fd00:10:1::10]:7"]),
+    ] {
+        for host in hosts {
+            let to: SocketAddr = host.parse().expect("an address");
+            // As many fragments as an idle interface has memory for, and no more.
+            for length in [1473, 4000, 8000, 20_000] {
+                let question: Vec<u8> = (0..length).map(|n: u32| n.to_le_bytes()[0]).collect();
+                let answer = ask(from, to, &question);
+                assert!(answer == Some(question), "{length} bytes to {host}");
+            }
+        }
+    }
+    assert_no_fragment_dropped(&lab);
+}
+
+/// The pieces of a UDP datagram, each in an Ethernet frame of a pod's.
+fn pieces(
+    (from, mac, from_port): (IpAddr, [u8; 6], u16),
+    to: SocketAddr,
+    identification: u16,
+    payload: &[u8],
+    piece: usize,
+) -> Vec<Vec<u8>> {
+    let ports = (from_port, to.port());
+    let datagram = match (from, to.ip()) {
+        (IpAddr::V6(from), IpAddr::V6(to)) => udp_over_ipv6(from, to, ports, payload),
+        _ => udp(ports.0, ports.1, payload),
+    };
+    let last = datagram.len().div_ceil(piece) - 1;
+    let pieces = datagram.chunks(piece).enumerate().map(|(number, bytes)| {
+        let offset = u16::try_from(number * piece).expect("it fits");
+        let place = (offset, number < last);
+        match (from, to.ip()) {
+            (IpAddr::V4(from), IpAddr::V4(to)) => {
+                let packet = ipv4_fragment(from, to, 17, identification, place, bytes);
+                ethernet(mac, [0xee; 6], ETHERTYPE_IPV4, &packet)
+            }
+            (IpAddr::V6(from), IpAddr::V6(to)) => {
+                let packet = ipv6_fragment(from, to, 17, identification.into(), place, bytes);
+                ethernet(mac, [0xee; 6], ETHERTYPE_IPV6, &packet)
+            }
+            _ => panic!("one family: {from} and {to}"),
+        }
+    });
+    pieces.collect()
+}
+
+#[test]
+fn fragments_in_any_order_make_their_datagram() {
+    let Some((lab, api, web)) = two_pods_and_world() else {
+        return;
+    };
+    api.echo_by_udp(7);
+    echo_by_udp(&lab.world, 7);
+    let sources = [
+        IpAddr::from([10, 0, 1, 11]),
+        "fd00:10:1::11".parse().expect("an address"),
+    ];
+    let mut identification = 100;
+    for (from, hosts) in [
+        (sources[0], ["10.0.1.10:7", "192.0.2.2:7"]),
+        (sources[1], ["[fd00:10:1::10]:7", "[2001:db8::2]:7"]),
+    ] {
+        let socket = web
+            .place
+            .call(move || UdpSocket::bind((from, 0)))
+            .expect("a socket");
+        let patience = Some(Duration::from_secs(5));
+        socket.set_read_timeout(patience).expect("a timeout");
+        let port = socket.local_addr().expect("bound").port();
+        for host in hosts {
+            for order in [[0, 1, 2, 3], [3, 2, 1, 0], [1, 0, 3, 2], [2, 3, 0, 1]] {
+                identification += 1;
+                let to: SocketAddr = host.parse().expect("an address");
+                let bytes: Vec<u8> = (0..4000_u32).map(|n| n.to_le_bytes()[0]).collect();
+                let whole = pieces((from, web.mac, port), to, identification, &bytes, 1024);
+                web.send_raw(&order.map(|number| whole[number].clone()));
+                let mut answer = [0; 8000];
+                let length = socket.recv(&mut answer).unwrap_or(0);
+                assert!(answer[..length] == bytes, "{host}: {order:?}: {length}");
+            }
+        }
+    }
+    assert_no_fragment_dropped(&lab);
+}
+
+#[test]
+fn a_flood_of_first_fragments_harms_nobody_else() {
+    let Some((lab, api, web)) = two_pods_and_world() else {
+        return;
+    };
+    let flooder = lab.pod("frontend/flooder", &["app=batch"], &["10.0.1.13"]);
+    // A pod of its own: a network stack that waits for so many datagrams has room for no other.
+    let _victim = lab.pod("backend/victim", &["app=backend"], &["10.0.1.14"]);
+    api.echo_by_udp(7);
+    let to: SocketAddr = "10.0.1.14:7".parse().expect("an address");
+    let from = (IpAddr::from([10, 0, 1, 13]), flooder.mac, 9);
+    let firsts: Vec<Vec<u8>> = (0..u16::MAX)
+        .step_by(2)
+        .map(|identification| pieces(from, to, identification, &[0; 2000], 1024).remove(0))
+        .collect();
+    std::thread::scope(|scope| {
+        let flood = scope.spawn(|| {
+            for batch in firsts.chunks(64) {
+                flooder.send_raw(batch);
+                std::thread::sleep(Duration::from_millis(2));
+            }
+        });
+        let mut asked = 0;
+        while !flood.is_finished() || asked < 20 {
+            let question: Vec<u8> = (0..8000_u32).map(|n| n.to_le_bytes()[1]).collect();
+            for host in ["10.0.1.10:7", "[fd00:10:1::10]:7"] {
+                let to = host.parse().expect("an address");
+                let answer = web.ask_by_udp(to, &question);
+                assert!(answer.as_ref() == Some(&question), "after {asked} answers");
+            }
+            asked += 1;
+            // Each is two flows, and a share holds but so many.
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        println!(
+            "{asked} datagrams of 8000 bytes both ways beside {} first fragments",
+            firsts.len()
+        );
+    });
+}
+
+#[test]
 fn checksums_are_right_everywhere_when_the_kernel_finishes_them() {
     checksums_are_right(true);
 }
@@ -178,7 +362,7 @@ fn checksums_are_right_everywhere_when_the_workers_finish_them() {
 /// the uplink reads.
 fn checksums_are_right(is_offloaded: bool) {
     let way = if is_offloaded { "offload" } else { "software" };
-    let Some(lab) = Lab::new(&format!("checksums: {way}\n")) else {
+    let Some(lab) = Lab::new(&format!("checksums: {way}\nmasquerade: true\n")) else {
         return;
     };
     let pods = [("backend/api", 10), ("frontend/web", 11)].map(|(name, last)| {
@@ -219,7 +403,7 @@ fn checksums_are_right(is_offloaded: bool) {
             for length in [0, 1, 2, 99, 1400] {
                 let question = vec![length as u8; length];
                 let to: SocketAddr = format!("{host}:7").parse().expect("an address");
-                let answer = ask_by_udp(place, to, &question);
+                let answer = ask(place, to, &question);
                 assert_eq!(answer, Some(question), "{} to {host}", place.name());
             }
         }
@@ -249,17 +433,4 @@ fn checksums_are_right(is_offloaded: bool) {
     );
     let transmitted = status.of_workers("transmitted");
     assert_eq!(offloaded + software + untouched, transmitted);
-}
-
-fn ask_by_udp(place: &Place, to: SocketAddr, question: &[u8]) -> Option<Vec<u8>> {
-    let any = if to.is_ipv6() { "[::]:0" } else { "0.0.0.0:0" };
-    let socket = place.call(move || UdpSocket::bind(any)).expect("a socket");
-    socket
-        .set_read_timeout(Some(Duration::from_secs(10)))
-        .expect("a timeout");
-    socket.connect(to).expect("a way");
-    socket.send(question).expect("sent");
-    let mut answer = vec![0; 2048];
-    let length = socket.recv(&mut answer).ok()?;
-    Some(answer[..length].to_vec())
 }

@@ -9,7 +9,7 @@ mod owner;
 mod shared;
 
 pub use owner::{ETHERNET_LENGTH, Frame, Ours, Owner, owner};
-pub use shared::{Frontend, PortRange, Transport, address_key};
+pub use shared::{Datagram, Frontend, PortRange, Transport, address_key};
 
 /// The program that is attached to every interface.
 pub const PROGRAM: &str = "redirect";
@@ -27,6 +27,9 @@ pub const OURS_V6: &str = "OURS_V6";
 pub const FRONTENDS: &str = "FRONTENDS";
 /// Map: egress addresses ([`address_key`]) to the [`PortRange`] of each that is ours on the uplink.
 pub const EGRESS: &str = "EGRESS";
+/// Map: [`Datagram`]s in fragments whose first one was ours, to [`OURS`]; the oldest are forgotten.
+/// Only the program reads and writes it.
+pub const DATAGRAMS: &str = "DATAGRAMS";
 /// Map: frames per [`Counter`], for each CPU (u64).
 pub const COUNTERS: &str = "COUNTERS";
 
@@ -38,8 +41,10 @@ pub const PREFIXES_MAX: u32 = 65_536;
 pub const FRONTENDS_MAX: u32 = 16_384;
 /// Egress addresses that one node can have.
 pub const EGRESS_MAX: u32 = 4096;
+/// Datagrams in fragments that are remembered: those on their way at one moment.
+pub const DATAGRAMS_MAX: u32 = 8192;
 
-/// The value of a prefix or frontend that is ours.
+/// The value of a prefix, frontend or datagram that is ours.
 pub const OURS: u32 = 1;
 /// The value of a prefix that is not, within a shorter one that is.
 pub const NOT_OURS: u32 = 0;

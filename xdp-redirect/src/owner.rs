@@ -3,7 +3,7 @@
 //! Our prefixes are ours by address alone. An address that we share with the host's stack is ours
 //! for what we can be talking about there, and by doubt the host's: the node stays reachable.
 
-use crate::shared::{Frontend, PortRange, Transport, mapped};
+use crate::shared::{Datagram, Frontend, PortRange, Transport, mapped};
 
 /// Bytes of an Ethernet header without a tag.
 pub const ETHERNET_LENGTH: usize = 14;
@@ -13,8 +13,12 @@ const ETHERTYPE_OFFSET: usize = 12;
 const ETHERTYPE_V4: u16 = 0x0800;
 /// IPv6. [IEEE 802 numbers]
 const ETHERTYPE_V6: u16 = 0x86dd;
+/// Where the IPv4 header holds its source. [RFC 791 §3.1]
+const SOURCE_OFFSET_V4: usize = 12;
 /// Where the IPv4 header holds its destination. [RFC 791 §3.1]
 const DESTINATION_OFFSET_V4: usize = 16;
+/// Where the IPv6 header holds its source. [RFC 8200 §3]
+const SOURCE_OFFSET_V6: usize = 8;
 /// Where the IPv6 header holds its destination. [RFC 8200 §3]
 const DESTINATION_OFFSET_V6: usize = 24;
 /// Bytes of an IPv6 header. [RFC 8200 §3]
@@ -60,6 +64,12 @@ pub trait Ours {
 
     /// The ports of an egress address that are ours; None when it is not an egress address.
     fn egress_ports(&self, address: &[u8; 16]) -> Option<PortRange>;
+
+    /// Notes whether the first fragment of a datagram was ours. Room for it may be short.
+    fn note(&self, datagram: &Datagram, is_ours: bool);
+
+    /// Whether the first fragment of a datagram was ours, as far as is remembered.
+    fn has_datagram(&self, datagram: &Datagram) -> bool;
 }
 
 /// The end, on this node, of the conversation that a packet belongs to.
@@ -106,7 +116,8 @@ impl Version {
 /// Says whose a frame is.
 ///
 /// ARP, neighbour discovery to the host's own addresses, multicast and tagged frames stay the
-/// host's. Later fragments carry no ports, so those to a shared address are the host's, too.
+/// host's. Later fragments carry no ports: to a shared address they go where their first one went,
+/// and one that comes before it is the host's.
 #[inline(always)]
 #[must_use]
 pub fn owner(frame: &impl Frame, ours: &impl Ours) -> Owner {
@@ -138,7 +149,70 @@ pub fn owner(frame: &impl Frame, ours: &impl Ours) -> Owner {
         Some(End::Echo(identifier)) => ports.has_port(identifier),
         None => false,
     };
+    let is_ours = match fragment(frame, version) {
+        Some((datagram, Place::First)) => {
+            // Also when it is not: the sender has used the identification again.
+            ours.note(&datagram, is_ours);
+            is_ours
+        }
+        Some((datagram, Place::Later)) => ours.has_datagram(&datagram),
+        None => is_ours,
+    };
     if is_ours { Owner::Us } else { Owner::Host }
+}
+
+/// Where a fragment lies in its datagram.
+enum Place {
+    First,
+    Later,
+}
+
+/// The datagram that a packet is a fragment of; None when it is whole.
+#[inline(always)]
+fn fragment(frame: &impl Frame, version: Version) -> Option<(Datagram, Place)> {
+    let place = |offset: u16, has_more: bool| match (offset, has_more) {
+        (0, false) => None,
+        (0, true) => Some(Place::First),
+        _ => Some(Place::Later),
+    };
+    match version {
+        Version::V4 => {
+            let word = u16::from_be_bytes(frame.head(ETHERNET_LENGTH + 6)?);
+            let place = place(word & 0x1fff, word & 0x2000 != 0)?;
+            let datagram = Datagram::v4(
+                u32::from_ne_bytes(frame.head(ETHERNET_LENGTH + SOURCE_OFFSET_V4)?),
+                u32::from_ne_bytes(frame.head(ETHERNET_LENGTH + DESTINATION_OFFSET_V4)?),
+                u16::from_ne_bytes(frame.head(ETHERNET_LENGTH + 4)?),
+                frame.head::<1>(ETHERNET_LENGTH + 9)?[0],
+            );
+            Some((datagram, place))
+        }
+        Version::V6 => {
+            if frame.head(ETHERNET_LENGTH + 6) != Some([FRAGMENT_V6]) {
+                return None;
+            }
+            let at = ETHERNET_LENGTH + LENGTH_V6;
+            let word = u16::from_be_bytes(frame.head(at + 2)?);
+            let place = place(word & 0xfff8, word & 1 != 0)?;
+            let datagram = Datagram::v6(
+                words(frame, ETHERNET_LENGTH + SOURCE_OFFSET_V6)?,
+                words(frame, ETHERNET_LENGTH + DESTINATION_OFFSET_V6)?,
+                u32::from_ne_bytes(frame.head(at + 4)?),
+            );
+            Some((datagram, place))
+        }
+    }
+}
+
+/// An IPv6 address at `offset`, a constant.
+#[inline(always)]
+fn words(frame: &impl Frame, offset: usize) -> Option<[u32; 4]> {
+    Some([
+        u32::from_ne_bytes(frame.head(offset)?),
+        u32::from_ne_bytes(frame.head(offset + 4)?),
+        u32::from_ne_bytes(frame.head(offset + 8)?),
+        u32::from_ne_bytes(frame.head(offset + 12)?),
+    ])
 }
 
 /// Whether a packet asks or tells which MAC address an IPv6 address has. [RFC 4861 §4.3, §4.4]

@@ -91,6 +91,48 @@ impl Frontend {
     }
 }
 
+/// A key of [`DATAGRAMS`](crate::DATAGRAMS): a datagram in fragments, to an address that we share.
+/// [RFC 791 §3.2, RFC 8200 §4.5]
+///
+/// Words in network order, none shorter than the others: the kernel program has no memset.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[repr(C)]
+pub struct Datagram {
+    source: [u32; 4],
+    destination: [u32; 4],
+    identification: u32,
+    /// Of IPv4 only.
+    protocol: u32,
+}
+
+const _: () = assert!(size_of::<Datagram>() == 40 && align_of::<Datagram>() == 4);
+
+impl Datagram {
+    /// The map key of an IPv4 datagram.
+    #[inline(always)]
+    #[must_use]
+    pub const fn v4(source: u32, destination: u32, identification: u16, protocol: u8) -> Self {
+        Self {
+            source: [0, 0, 0, source],
+            destination: [0, 0, 0, destination],
+            identification: identification as u32,
+            protocol: protocol as u32,
+        }
+    }
+
+    /// The map key of an IPv6 datagram.
+    #[inline(always)]
+    #[must_use]
+    pub const fn v6(source: [u32; 4], destination: [u32; 4], identification: u32) -> Self {
+        Self {
+            source,
+            destination,
+            identification,
+            protocol: 0,
+        }
+    }
+}
+
 /// A value of [`EGRESS`](crate::EGRESS): the ports of an egress address that are ours, both ends
 /// included; ICMP echo identifiers count as ports.
 ///

@@ -246,6 +246,31 @@ fn only_a_first_fragment_has_ports() {
 }
 
 #[test]
+fn a_later_fragment_goes_where_its_first_one_went() {
+    for version in [0, 1] {
+        let node = node();
+        let to = SHARED[version];
+        let owner_of = |packet: Packet| owner(&Bytes(&packet.frame()), &node);
+        let last = |packet: Packet| fragment(packet, 1480);
+        assert_eq!(owner_of(last(udp(to, 0))), Owner::Host, "before the first");
+        assert_eq!(owner_of(fragment(udp(to, 62_000), 0)), Owner::Us);
+        for _ in 0..2 {
+            assert_eq!(owner_of(last(udp(to, 0))), Owner::Us);
+        }
+        assert_eq!(
+            owner_of(last(udp(HOST[version], 0))),
+            Owner::Host,
+            "another address"
+        );
+        // The sender uses the identification again, for a datagram to the node.
+        assert_eq!(owner_of(fragment(udp(to, 53), 0)), Owner::Host);
+        assert_eq!(owner_of(last(udp(to, 0))), Owner::Host);
+        assert_eq!(owner_of(fragment(echo_reply(to, 62_000), 0)), Owner::Us);
+        assert_eq!(owner_of(last(echo_reply(to, 0))), Owner::Us);
+    }
+}
+
+#[test]
 fn behind_other_extension_headers_ports_are_not_looked_for() {
     for header in [0, 43, 51, 60] {
         let mut payload = vec![6, 0, 0, 0, 0, 0, 0, 0];

@@ -24,6 +24,8 @@ struct Entry {
 pub struct AffinityTable {
     buckets: Vec<[Option<Entry>; WAYS]>,
     hasher: SipHasher13,
+    count: usize,
+    evicted: u64,
 }
 
 impl AffinityTable {
@@ -34,6 +36,8 @@ impl AffinityTable {
         Self {
             buckets: vec![[None; WAYS]; buckets],
             hasher: SipHasher13::new_with_keys(hash_key.0, hash_key.1),
+            count: 0,
+            evicted: 0,
         }
     }
 
@@ -85,12 +89,17 @@ impl AffinityTable {
     ) {
         let timeout = u64::try_from(timeout.as_nanos()).unwrap_or(u64::MAX);
         let place = self.place(client, service);
-        *place = Some(Entry {
+        let old = place.replace(Entry {
             client,
             service,
             backend: (backend.address, backend.port),
             expires: Now(now.0.saturating_add(timeout)),
         });
+        match old {
+            None => self.count += 1,
+            Some(old) if !old.is_of(client, service) && old.expires > now => self.evicted += 1,
+            Some(_) => {}
+        }
     }
 
     /// Forgets where a client went.
@@ -99,6 +108,7 @@ impl AffinityTable {
         for place in &mut self.buckets[bucket] {
             if place.is_some_and(|entry| entry.is_of(client, service)) {
                 *place = None;
+                self.count -= 1;
             }
         }
     }
@@ -106,7 +116,19 @@ impl AffinityTable {
     /// How many clients are remembered, those past their time included.
     #[must_use]
     pub fn count(&self) -> usize {
-        self.buckets.iter().flatten().flatten().count()
+        self.count
+    }
+
+    /// How many it has room for.
+    #[must_use]
+    pub fn entries_max(&self) -> usize {
+        self.buckets.len() * WAYS
+    }
+
+    /// How many were forgotten before their time, to make room for another.
+    #[must_use]
+    pub fn evicted(&self) -> u64 {
+        self.evicted
     }
 
     /// The client's own place, else a free one, else that of the entry that expires first.
@@ -278,5 +300,7 @@ mod tests {
             assert!(affinity.count() <= 64);
         }
         assert_eq!(affinity.count(), 64);
+        // All that were pushed out had time left.
+        assert_eq!(affinity.evicted(), 10_000 - 64);
     }
 }

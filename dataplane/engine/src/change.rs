@@ -33,6 +33,8 @@ pub(crate) struct ErrorChange {
     pub source: Option<IpAddr>,
     /// Whom it is for.
     pub destination: Option<IpAddr>,
+    /// Whether the session leads a pod back to itself.
+    pub is_hairpin: bool,
 }
 
 /// A packet as policy sees it: after the change at its source.
@@ -55,6 +57,15 @@ impl Change {
         }
     }
 
+    /// Whether it is on the way of the packet that opened its session.
+    pub fn is_forward(&self) -> bool {
+        match self {
+            Self::Known { way, .. } => *way == Way::Forward,
+            Self::Begins(_) => true,
+            Self::Nothing | Self::Error(_) => false,
+        }
+    }
+
     pub fn is_nothing(&self) -> bool {
         matches!(self, Self::Nothing)
     }
@@ -64,7 +75,8 @@ impl Change {
         match self {
             Self::Known { is_hairpin, .. } => *is_hairpin,
             Self::Begins(session) => session.kind == SessionKind::Hairpin,
-            Self::Nothing | Self::Error(_) => false,
+            Self::Error(error) => error.is_hairpin,
+            Self::Nothing => false,
         }
     }
 
@@ -95,6 +107,8 @@ impl Change {
 /// The tuple of a packet, a later fragment's by what the first one said.
 pub(crate) fn tuple_at(packet: &Packet, datagram: Option<Datagram>) -> Option<Tuple> {
     match datagram {
+        // Messages other than echo have no ports: those in their key only stand for them.
+        Some(datagram) if packet.is_later_fragment() && datagram.message != 0 => None,
         Some(datagram) if packet.is_later_fragment() => Some(Tuple {
             protocol: datagram.protocol().number(),
             source: packet.source,

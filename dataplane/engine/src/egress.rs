@@ -133,6 +133,7 @@ impl Walk<'_> {
             change => change?,
         };
         if change.is_hairpin() {
+            self.note_fragment(endpoint, packet, &origin)?;
             return self.turn_back(from, endpoint, packet, &change, frame);
         }
         let seen = change.seen(packet, datagram);
@@ -178,11 +179,17 @@ impl Walk<'_> {
         let session = self.carry_out(change, &mut packet.clone(), frame)?;
         let flow = match &admission {
             Some(admission) => self
-                .enter(admission, Side::Local, &seen.packet)
+                .enter(admission, endpoint.id, Side::Local, &seen.packet)
                 .inspect_err(|_| self.take_back(change, session))?,
             None => None,
         };
         self.remember_first(endpoint, packet);
+        let is_opening = match &admission {
+            Some(admission) => matches!(admission, Admission::New { .. }),
+            None => matches!(change, Change::Begins(_)),
+        };
+        // Also what an error is about was begun by one side, and perhaps under another address.
+        let known = admission.as_ref().and_then(Admission::ticket).or(flow);
         let mut handover = Handover {
             from,
             to: way.to,
@@ -194,13 +201,14 @@ impl Walk<'_> {
             next_hop: way.next_hop,
             payload_max: 0,
             flow,
-            is_opening: matches!(admission, Some(Admission::New { .. })),
+            session: session.filter(|_| is_opening || matches!(change, Change::Begins(_))),
+            is_opening,
             is_reply: false,
-            is_translated: endpoint.kind == EndpointKind::Uplink && change.tuple().is_some(),
+            is_translated: endpoint.kind == EndpointKind::Uplink && change.is_forward(),
             is_own: false,
             datagram: seen.datagram,
         };
-        if let Some(flow) = flow.and_then(|ticket| self.flows.flow_mut(ticket)) {
+        if let Some(flow) = known.and_then(|ticket| self.flows.flow_mut(ticket)) {
             flow.set_translated(flow.is_translated() || session.is_some());
             flow.set_way(way);
             handover.is_reply = flow.initiator() == Side::Remote;
@@ -253,7 +261,7 @@ impl Walk<'_> {
         let is_known = match (endpoint.kind, out.kind) {
             (EndpointKind::Host | EndpointKind::Uplink, EndpointKind::Pod) => true,
             // From outside to a backend on another node, and back.
-            (EndpointKind::Uplink, EndpointKind::Uplink) => change.tuple().is_some(),
+            (EndpointKind::Uplink, EndpointKind::Uplink) => !change.is_nothing(),
             // The kernel left it to us for its port, but it is the node's own.
             (EndpointKind::Uplink, EndpointKind::Host) => {
                 self.snapshot.exits.is_shared(packet.destination)
@@ -298,7 +306,7 @@ impl Walk<'_> {
         frame: &mut FrameBytes<'_>,
         error: Error,
     ) -> Result<u16, Drop> {
-        let gateways = self.snapshot.gateway_addresses;
+        let gateways = self.snapshot.router_addresses(packet.source);
         let is_nameless = match packet.source {
             IpAddr::V4(_) => gateways.0.is_unspecified(),
             IpAddr::V6(_) => gateways.1.is_unspecified(),

@@ -10,7 +10,7 @@ use crate::walk::Walk;
 use crate::{
     AffinityTable, CrowdedDestination, DestinationUse, Drop, EndpointIndex, FlowTableGauges,
     FlowTimeouts, FlowView, FrameBytes, Handover, MacAddress, Now, Outcome, Record, RecordKind,
-    Released, RuleHits, SessionTimeouts, SessionView, Snapshot, Tuple, Way,
+    Released, RuleHits, SessionTimeouts, SessionView, Snapshot,
 };
 use portcullis_policy::{Generation, Identity};
 use std::net::IpAddr;
@@ -27,7 +27,8 @@ pub struct EngineSettings {
     pub half_open_max: u32,
     /// How many of those one endpoint may have.
     pub half_open_per_endpoint_max: u32,
-    /// The part of both kinds of entries that one endpoint may have, in percent.
+    /// The part of both kinds of entries that one endpoint may have, in percent. A pod has those of
+    /// the flows that it begins, at both ends, and of those that begin outside.
     pub endpoint_share_percent: u8,
     /// How long entries live.
     pub timeouts: FlowTimeouts,
@@ -214,18 +215,15 @@ impl Engine {
         self.resets.lost()
     }
 
-    /// Takes back the entry at the source of a flow that the ingress half denied: a denial never
-    /// keeps an entry. Nothing happens when it has gone already.
+    /// Takes back the entry at the source of a flow that the ingress half denied, and the
+    /// translation that it began: a denial never keeps either. Nothing happens when it has gone already.
     pub fn withdraw(&mut self, handover: &Handover) {
-        let Some(ticket) = handover.flow else { return };
-        if let Some(flow) = self.flows.flow(ticket).filter(|flow| flow.is_translated()) {
-            let reply = Tuple::of_key(&flow.key).reversed();
-            let found = self.sessions.find(handover.from_id, &reply, Now(0));
-            if let Some((session, Way::Reply)) = found.filter(|_| handover.is_opening) {
-                self.sessions.remove(session);
-            }
+        if let Some(session) = handover.session {
+            self.sessions.remove(session);
         }
-        self.flows.remove(ticket);
+        if let Some(flow) = handover.flow {
+            self.flows.remove(flow);
+        }
     }
 
     /// Removes flows past their time, a bounded piece of the table in each call; ends the wait of
@@ -263,6 +261,28 @@ impl Engine {
     #[must_use]
     pub fn sessions_count(&self) -> usize {
         self.sessions.count()
+    }
+
+    /// Writes destinations with the ports that each takes into what room `out` has, as
+    /// `list_flows` does.
+    pub fn list_destinations(&self, cursor: u32, out: &mut Vec<DestinationUse>) -> Option<u32> {
+        self.sessions.ports.list(cursor, out)
+    }
+
+    pub(crate) fn sessions_max(&self) -> usize {
+        self.settings.sessions_max as usize
+    }
+
+    pub(crate) fn affinity(&self) -> &AffinityTable {
+        &self.affinity
+    }
+
+    pub(crate) fn held_count(&self) -> usize {
+        self.holds.count()
+    }
+
+    pub(crate) fn resets_waiting(&self) -> usize {
+        self.resets.count()
     }
 
     /// The destinations that take most ports of an egress address, as many as `out` has room for.

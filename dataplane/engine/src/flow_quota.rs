@@ -21,6 +21,8 @@ pub struct FlowTableGauges {
     pub half_open_max: u32,
     /// Half-open entries that made room for a later one of their endpoint.
     pub half_open_evicted: u64,
+    /// Entries of connections that had ended, and made room for a new one of their endpoint.
+    pub closing_evicted: u64,
     /// Packets dropped as `Drop::FlowTableFull`.
     pub refused_full: u64,
     /// Packets dropped as `Drop::FlowShareFull`.
@@ -35,9 +37,24 @@ struct Quota {
     endpoint: EndpointId,
     settled: u32,
     half_open: u32,
-    /// Its half-open entries in the order in which they came.
+    /// Its half-open entries, and those whose connection has ended: what may go for another.
+    queues: [Queue; 2],
+}
+
+/// Entries of one endpoint in the order in which they came, by the places of both ends.
+#[derive(Debug, Clone, Copy)]
+struct Queue {
     oldest: u32,
     newest: u32,
+}
+
+/// How an entry is counted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    HalfOpen,
+    /// Among the settled, but first to go.
+    Closing,
+    Settled,
 }
 
 impl Quota {
@@ -46,19 +63,21 @@ impl Quota {
             endpoint,
             settled: 0,
             half_open: 0,
-            oldest: NOBODY,
-            newest: NOBODY,
+            queues: [Queue {
+                oldest: NOBODY,
+                newest: NOBODY,
+            }; 2],
         }
     }
 }
 
-/// Where an entry is counted, and its neighbours among the half-open of its endpoint.
+/// Where an entry is counted, and its neighbours in its queue.
 #[derive(Debug, Clone, Copy)]
 struct Place {
     older: u32,
     newer: u32,
     quota: u16,
-    is_half_open: bool,
+    kind: Kind,
 }
 
 /// Counts entries by pool and endpoint.
@@ -92,7 +111,7 @@ impl FlowQuotas {
             older: NOBODY,
             newer: NOBODY,
             quota: 0,
-            is_half_open: false,
+            kind: Kind::Settled,
         };
         Self {
             gauges: FlowTableGauges {
@@ -116,12 +135,17 @@ impl FlowQuotas {
         self.places.len()
     }
 
+    /// The endpoint whose share an entry is a part of.
+    pub fn payer_of(&self, entry: u32) -> EndpointId {
+        self.quotas[usize::from(self.places[entry as usize].quota)].endpoint
+    }
+
     pub fn is_half_open(&self, entry: u32) -> bool {
-        self.places[entry as usize].is_half_open
+        self.places[entry as usize].kind == Kind::HalfOpen
     }
 
     /// Whether one more entry of an endpoint has room in a pool, and which must go for it: the
-    /// endpoint's oldest half-open one, for another.
+    /// endpoint's oldest half-open one for another, else its oldest that has ended.
     ///
     /// # Errors
     /// `FlowShareFull`, `FlowTableFull` or `HalfOpenFull`.
@@ -137,15 +161,17 @@ impl FlowQuotas {
         if !is_half_open {
             let has_share = quota.settled < self.share_max;
             let is_full = gauges.settled >= gauges.settled_max;
+            let ended = quota.queues[Kind::Closing as usize].oldest;
             return match (has_share, is_full) {
+                (true, false) => Ok(None),
+                _ if ended != NOBODY => Ok(Some(ended)),
                 (false, _) => Err(Drop::FlowShareFull),
                 (true, true) => Err(Drop::FlowTableFull),
-                (true, false) => Ok(None),
             };
         }
         let is_full =
             quota.half_open >= self.half_open_share_max || gauges.half_open >= gauges.half_open_max;
-        match (is_full, quota.oldest) {
+        match (is_full, quota.queues[Kind::HalfOpen as usize].oldest) {
             (false, _) => Ok(None),
             (true, NOBODY) => Err(Drop::HalfOpenFull),
             (true, oldest) => Ok(Some(oldest)),
@@ -166,9 +192,11 @@ impl FlowQuotas {
     pub fn enter(&mut self, entry: u32, endpoint: EndpointId, is_half_open: bool) {
         let quota = self.find(endpoint).unwrap_or_else(|| self.begin(endpoint));
         self.places[entry as usize].quota = quota as u16;
-        self.places[entry as usize].is_half_open = is_half_open;
+        self.places[entry as usize].kind = Kind::Settled;
         if is_half_open {
-            self.queue(entry);
+            self.queue(entry, Kind::HalfOpen);
+            self.quotas[quota].half_open += 1;
+            self.gauges.half_open += 1;
         } else {
             self.quotas[quota].settled += 1;
             self.gauges.settled += 1;
@@ -179,18 +207,38 @@ impl FlowQuotas {
     pub fn promote(&mut self, entry: u32) {
         debug_assert!(self.is_half_open(entry));
         self.unqueue(entry);
-        let place = &mut self.places[entry as usize];
-        place.is_half_open = false;
-        self.quotas[usize::from(place.quota)].settled += 1;
+        let quota = &mut self.quotas[usize::from(self.places[entry as usize].quota)];
+        quota.half_open -= 1;
+        quota.settled += 1;
+        self.gauges.half_open -= 1;
         self.gauges.settled += 1;
+    }
+
+    /// Notes that the connection of an entry has ended: it only waits for what comes late.
+    pub fn close(&mut self, entry: u32) {
+        if self.places[entry as usize].kind == Kind::Settled {
+            self.queue(entry, Kind::Closing);
+        }
+    }
+
+    /// Counts an entry that makes room for another.
+    pub fn evict(&mut self, entry: u32) {
+        match self.places[entry as usize].kind {
+            Kind::HalfOpen => self.gauges.half_open_evicted += 1,
+            Kind::Closing | Kind::Settled => self.gauges.closing_evicted += 1,
+        }
     }
 
     /// Counts an entry no longer.
     pub fn leave(&mut self, entry: u32) {
         let place = self.places[entry as usize];
         let number = usize::from(place.quota);
-        if place.is_half_open {
+        if place.kind != Kind::Settled {
             self.unqueue(entry);
+        }
+        if place.kind == Kind::HalfOpen {
+            self.quotas[number].half_open -= 1;
+            self.gauges.half_open -= 1;
         } else {
             self.quotas[number].settled -= 1;
             self.gauges.settled -= 1;
@@ -203,32 +251,30 @@ impl FlowQuotas {
         }
     }
 
-    fn queue(&mut self, entry: u32) {
+    fn queue(&mut self, entry: u32, kind: Kind) {
         let place = &mut self.places[entry as usize];
-        let quota = &mut self.quotas[usize::from(place.quota)];
-        (place.older, place.newer) = (quota.newest, NOBODY);
-        let older = std::mem::replace(&mut quota.newest, entry);
-        quota.half_open += 1;
-        self.gauges.half_open += 1;
-        match older {
-            NOBODY => quota.oldest = entry,
+        place.kind = kind;
+        let queue = &mut self.quotas[usize::from(place.quota)].queues[kind as usize];
+        (place.older, place.newer) = (queue.newest, NOBODY);
+        match std::mem::replace(&mut queue.newest, entry) {
+            NOBODY => queue.oldest = entry,
             older => self.places[older as usize].newer = entry,
         }
     }
 
+    /// Takes an entry out of its queue; it counts as settled until something else is said.
     fn unqueue(&mut self, entry: u32) {
         let place = self.places[entry as usize];
-        let quota = &mut self.quotas[usize::from(place.quota)];
-        quota.half_open -= 1;
-        self.gauges.half_open -= 1;
+        let queue = &mut self.quotas[usize::from(place.quota)].queues[place.kind as usize];
         match place.older {
-            NOBODY => quota.oldest = place.newer,
+            NOBODY => queue.oldest = place.newer,
             older => self.places[older as usize].newer = place.newer,
         }
         match place.newer {
-            NOBODY => quota.newest = place.older,
+            NOBODY => queue.newest = place.older,
             newer => self.places[newer as usize].older = place.older,
         }
+        self.places[entry as usize].kind = Kind::Settled;
     }
 
     fn find(&self, endpoint: EndpointId) -> Option<usize> {

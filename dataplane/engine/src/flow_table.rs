@@ -8,6 +8,7 @@ use crate::flow_quota::{FlowQuotas, FlowTableGauges};
 use crate::flow_timeouts::Lives;
 use crate::flow_wheel::FlowWheel;
 use crate::packet::Packet;
+use crate::tcp_state::FlowState;
 use crate::{Drop, EndpointId, Now};
 use siphasher::sip::SipHasher13;
 
@@ -88,19 +89,23 @@ impl FlowTable {
         (flow.epoch == ticket.epoch).then_some(flow)
     }
 
-    /// Takes a new flow in, in the place of an older one with the same key. A half-open one may
-    /// push out the oldest half-open one of its endpoint.
+    /// Takes a new flow in, in the place of an older one with the same key, and counts it as a part
+    /// of the `payer`'s share. A half-open one may push out the payer's oldest half-open one.
     ///
     /// # Errors
     /// `FlowTableFull`, `FlowShareFull` or `HalfOpenFull`.
-    pub fn insert(&mut self, flow: Flow, now: Now) -> Result<FlowTicket, Drop> {
+    pub fn insert_for(
+        &mut self,
+        payer: EndpointId,
+        flow: Flow,
+        now: Now,
+    ) -> Result<FlowTicket, Drop> {
         let old = self.find(&flow.key, now);
         let is_half_open = flow.state().is_half_open();
-        let endpoint = flow.key.endpoint();
         let is_replacing =
             old.is_some_and(|old| self.quotas.is_half_open(old.place) == is_half_open);
         if !is_replacing {
-            self.make_room(endpoint, is_half_open)?;
+            self.make_room(payer, is_half_open)?;
         }
         if let Some(old) = old {
             self.vacate(old.place);
@@ -112,7 +117,7 @@ impl FlowTable {
             epoch: flow.epoch,
         };
         self.index.insert(flow.key.hash(&self.hasher), place);
-        self.quotas.enter(place, endpoint, is_half_open);
+        self.quotas.enter(place, payer, is_half_open);
         self.wheel.begin(self.now.0 / SECOND_NS);
         self.arm(place);
         Ok(ticket)
@@ -135,11 +140,11 @@ impl FlowTable {
         let Some(flow) = self.flow(ticket) else {
             return Ok(());
         };
-        let (state, endpoint) = (flow.state_after(sender, packet), flow.key.endpoint());
+        let state = flow.state_after(sender, packet);
         let is_changing = state != flow.state();
         // A half-open connection that ends stays among its like: it must not earn room either.
         if state.is_established() && self.quotas.is_half_open(ticket.place) {
-            self.make_room(endpoint, false)?;
+            self.make_room(self.quotas.payer_of(ticket.place), false)?;
             if self.flow(ticket).is_some() {
                 self.quotas.promote(ticket.place);
             }
@@ -149,6 +154,9 @@ impl FlowTable {
             // A longer life is found out when the wheel comes round; a shorter one is not.
             if is_changing {
                 self.arm(ticket.place);
+                if state == FlowState::Closing {
+                    self.quotas.close(ticket.place);
+                }
             }
         }
         Ok(())
@@ -218,8 +226,8 @@ impl FlowTable {
         match self.quotas.room(endpoint, is_half_open) {
             Ok(None) => Ok(()),
             Ok(Some(oldest)) => {
+                self.quotas.evict(oldest);
                 self.vacate(oldest);
-                self.quotas.gauges.half_open_evicted += 1;
                 Ok(())
             }
             Err(reason) => Err(self.quotas.refuse(reason)),

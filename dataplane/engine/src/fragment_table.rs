@@ -97,9 +97,12 @@ impl Record {
         &self.pieces[..self.pieces_count]
     }
 
+    fn is_whole(&self) -> bool {
+        self.pieces_count == 1 && self.end == Some(self.pieces[0].1)
+    }
+
     fn is_alive(&self, now: Now) -> bool {
-        let is_whole = self.pieces_count == 1 && self.end == Some(self.pieces[0].1);
-        let life = if is_whole { LIFE_WHOLE } else { LIFE };
+        let life = if self.is_whole() { LIFE_WHOLE } else { LIFE };
         now.0.saturating_sub(self.since.0) < life
     }
 
@@ -215,26 +218,41 @@ impl FragmentTable {
         }
     }
 
-    /// Whether a first fragment may pass: none has, or so long ago that it was another's.
+    /// Whether a first fragment may pass: none has, or it was another's: so long ago, or of a
+    /// datagram between other ports that is whole. Sockets choose identifications each for itself,
+    /// so two that speak at one time meet on one soon. [RFC 6864 §4.3]
     ///
     /// # Errors
     /// `FragmentOverlap`.
     pub fn check_first(
         &mut self,
         key: &FragmentKey,
+        datagram: Option<Datagram>,
         first: &Fragment,
         now: Now,
     ) -> Result<(), Drop> {
         match self.find(key, now) {
-            Some((ticket, _)) => self.note(ticket, first),
-            None => Ok(()),
+            Some((ticket, _)) if !self.is_over(ticket, datagram) => self.note(ticket, first),
+            _ => Ok(()),
         }
+    }
+
+    /// Whether nothing is missing of a datagram, and this is another one.
+    fn is_over(&self, ticket: FragmentTicket, other: Option<Datagram>) -> bool {
+        let record = self.records.get(ticket.0 as usize);
+        record.is_some_and(|record| {
+            record.is_whole() && other.is_some_and(|other| other != record.datagram)
+        })
     }
 
     /// Takes a datagram in whose first fragment passes; `check_first` had nothing against it.
     pub fn remember(&mut self, key: FragmentKey, datagram: Datagram, first: &Fragment, now: Now) {
         let known = self.slot_of(&key);
-        debug_assert!(self.find(&key, now).is_none(), "{key:?} is known");
+        debug_assert!(
+            self.find(&key, now)
+                .is_none_or(|(ticket, _)| self.is_over(ticket, Some(datagram))),
+            "{key:?} is known"
+        );
         let record = Record::new(key, datagram, first, now);
         let slot = match known.or_else(|| self.oldest_for(key.endpoint)) {
             Some(slot) => {

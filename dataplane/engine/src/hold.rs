@@ -83,6 +83,11 @@ impl Holds {
         Ok(HoldSlot(slot as u8))
     }
 
+    /// Frames whose wait has not been ended by `take`.
+    pub fn count(&self) -> usize {
+        self.count
+    }
+
     /// Ends the wait for a datagram whose first fragment has come.
     pub fn release(&mut self, key: &FragmentKey) {
         self.end_where(|hold| hold.key == *key);

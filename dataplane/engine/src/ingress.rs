@@ -5,8 +5,8 @@ use crate::flow::Side;
 use crate::packet::{self, Packet, Parsed};
 use crate::walk::{Admission, Walk};
 use crate::{
-    Checksum, Drop, Endpoint, EndpointKind, FrameBytes, Handover, MacAddress, Outcome, RecordKind,
-    checksum, rewrite, segment,
+    Checksum, Drop, Endpoint, EndpointId, EndpointKind, FrameBytes, Handover, MacAddress, Outcome,
+    RecordKind, checksum, rewrite, segment,
 };
 use portcullis_policy::Identity;
 
@@ -91,13 +91,32 @@ impl Walk<'_> {
         admission: &Admission,
         packet: &Packet,
     ) -> Result<(), Drop> {
-        let entry = self.enter(admission, Side::Remote, packet)?;
+        let payer = self.payer_of(handover, admission);
+        let entry = self.enter(admission, payer, Side::Remote, packet)?;
+        // The answer to what left under another address was translated at the uplink alone: here
+        // it is the pod's own flow.
         if let Some(flow) = entry.and_then(|ticket| self.flows.flow_mut(ticket))
             && handover.is_translated
+            && flow.initiator() == Side::Remote
         {
             flow.set_translated(true);
         }
         Ok(())
+    }
+
+    /// Whose share an entry at the destination is a part of: a pod pays for what it begins, at both
+    /// ends, else it could fill its peers' shares too. The outside is no one that could pay.
+    fn payer_of(&self, handover: &Handover, admission: &Admission) -> EndpointId {
+        let from = self.snapshot.endpoint(handover.from);
+        let is_paying = matches!(admission, Admission::New { flow, .. }
+                if flow.initiator() == Side::Remote)
+            && from
+                .is_some_and(|from| from.id == handover.from_id && from.kind == EndpointKind::Pod);
+        if is_paying {
+            handover.from_id
+        } else {
+            handover.to_id
+        }
     }
 
     /// Tells of a flow when it is new, and of a denial that is only reported whenever policy was
@@ -131,26 +150,19 @@ impl Walk<'_> {
         if endpoint.kind == EndpointKind::Uplink {
             return self.change_at_exit(handover, endpoint, packet, frame);
         }
-        match admission {
-            Some(Admission::Known { ticket, .. }) => {
-                let flow = self.flows.flow(*ticket);
-                let is_asked = flow
-                    .is_some_and(|flow| flow.is_translated() && flow.initiator() == Side::Local);
-                if !is_asked {
-                    return Ok(Change::Nothing);
-                }
-                let change = self.known_change(endpoint.id, packet, handover.datagram, frame);
-                // The client asked another: it would not know who this is.
-                if change.is_nothing() {
-                    return Err(Drop::NatSessionUnknown);
-                }
-                Ok(change)
-            }
-            Some(Admission::Related) if !self.snapshot.services.is_empty() => {
-                Ok(self.known_change(endpoint.id, packet, None, frame))
-            }
-            _ => Ok(Change::Nothing),
+        let flow = admission.as_ref().and_then(Admission::ticket);
+        let flow = flow.and_then(|ticket| self.flows.flow(ticket));
+        let is_asked =
+            flow.is_some_and(|flow| flow.is_translated() && flow.initiator() == Side::Local);
+        if !is_asked {
+            return Ok(Change::Nothing);
         }
+        let change = self.known_change(endpoint.id, packet, handover.datagram, frame);
+        // The client asked another: it would not know who this is.
+        if change.is_nothing() {
+            return Err(Drop::NatSessionUnknown);
+        }
+        Ok(change)
     }
 
     /// Who sent the packet, in the words of this worker's tables: numbers of another generation

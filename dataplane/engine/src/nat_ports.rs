@@ -19,6 +19,8 @@ use bitmaps::Bitmaps;
 const PROBES: u32 = 4;
 /// Ports of one destination that are remembered as come free.
 const FREED_MAX: usize = 8;
+/// Places that one call of `list` looks at.
+const LIST_PLACES_MAX: usize = 1024;
 /// How long it is remembered that a destination has no port left, unless one comes free.
 const EXHAUSTED_NANOSECONDS: u64 = 1_000_000_000;
 
@@ -412,6 +414,20 @@ impl Ports {
             .find(destination)
             .map_or(0, |place| self.uses[place as usize].count);
         u64::from(used) * 4 >= u64::from(range.count()) * 3
+    }
+
+    /// Writes the destinations from a cursor on into what room `found` has, a bounded piece in
+    /// each call. Returns where to go on; None at the end.
+    pub fn list(&self, cursor: u32, found: &mut Vec<DestinationUse>) -> Option<u32> {
+        let end = self.uses.len().min(cursor as usize + LIST_PLACES_MAX);
+        for place in cursor as usize..end {
+            if found.len() == found.capacity() {
+                return Some(place as u32);
+            }
+            let of = &self.uses[place];
+            found.extend((of.count > 0).then(|| of.view()));
+        }
+        (end < self.uses.len()).then_some(end as u32)
     }
 
     /// Fills `found` up to its capacity with the destinations that take most ports, the fullest

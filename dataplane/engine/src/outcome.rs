@@ -1,6 +1,8 @@
 //! What becomes of a frame: each half of the walk ends in one outcome.
 
-use crate::{Datagram, Drop, EndpointId, EndpointIndex, FlowTicket, HoldSlot, MacAddress};
+use crate::{
+    Datagram, Drop, EndpointId, EndpointIndex, FlowTicket, HoldSlot, MacAddress, SessionTicket,
+};
 use portcullis_policy::{Generation, Identity, Verdict};
 
 /// Nanoseconds of a clock that never runs backwards. Enters at the top of a batch.
@@ -31,7 +33,9 @@ pub struct Handover {
     pub payload_max: u16,
     /// The entry of this flow at the source's worker.
     pub flow: Option<FlowTicket>,
-    /// Whether this very packet opened that entry.
+    /// The translation at the source that goes when the packet gets no further.
+    pub session: Option<SessionTicket>,
+    /// Whether this very packet opened that entry, or where there is none that translation.
     pub is_opening: bool,
     /// Whether it belongs to a flow that the other side began: it is never given another source.
     pub is_reply: bool,
@@ -54,10 +58,15 @@ impl Handover {
     #[must_use]
     pub fn must_be_withdrawn(&self, outcome: &Outcome) -> bool {
         match outcome {
-            Outcome::Drop(reason) => self.flow.is_some() && (self.is_opening || reason.is_denial()),
-            Outcome::Return { .. } => self.flow.is_some() && self.is_opening,
+            Outcome::Drop(reason) => self.has_memory() && (self.is_opening || reason.is_denial()),
+            Outcome::Return { .. } => self.has_memory() && self.is_opening,
             _ => false,
         }
+    }
+
+    /// Whether the source's worker keeps anything that this packet began or belongs to.
+    const fn has_memory(&self) -> bool {
+        self.flow.is_some() || self.session.is_some()
     }
 }
 

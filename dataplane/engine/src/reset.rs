@@ -77,6 +77,10 @@ impl Resets {
     pub fn lost(&self) -> u64 {
         self.lost
     }
+
+    pub fn count(&self) -> usize {
+        self.waiting.len()
+    }
 }
 
 /// Makes the frame of a reset. Returns its length; None when the head has no room, or the

@@ -68,6 +68,7 @@ impl Walk<'_> {
             next_hop: way.next_hop,
             payload_max: 0,
             flow: None,
+            session: None,
             is_opening: false,
             is_reply: false,
             is_translated: false,
@@ -143,9 +144,12 @@ impl Walk<'_> {
         change: &Change,
         frame: &mut FrameBytes<'_>,
     ) -> Result<Outcome, Drop> {
-        self.carry_out(change, &mut packet.clone(), frame)?;
+        let session = self.carry_out(change, &mut packet.clone(), frame)?;
+        self.remember_first(endpoint, packet);
+        let is_opening = matches!(change, Change::Begins(_));
         Ok(Outcome::HandOver(Handover {
-            is_opening: matches!(change, Change::Begins(_)),
+            session: session.filter(|_| is_opening),
+            is_opening,
             source: endpoint.identity,
             ..self.own_handover(from, endpoint, &own_way(from, endpoint))
         }))
@@ -160,7 +164,9 @@ impl Walk<'_> {
         frame: &mut FrameBytes<'_>,
         reason: Drop,
     ) -> Result<Outcome, Drop> {
-        let from = self.snapshot.endpoint(handover.from).ok_or(reason)?;
+        let from = self.snapshot.endpoint(handover.from);
+        let from = from.filter(|from| from.id == handover.from_id);
+        let from = from.ok_or(reason)?;
         let length = match reset::answer_to(frame, packet) {
             Some(segment) if reason == Drop::NatSessionUnknown => {
                 if !self.notices.resets.take(self.now) {

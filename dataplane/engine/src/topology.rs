@@ -3,7 +3,7 @@
 use crate::{ExitPlan, ServiceTable};
 use hashbrown::HashMap;
 use portcullis_policy::{ExitPlace, Generation, Identity, PolicyIndex, Tables};
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 
 /// A MAC address.
@@ -107,7 +107,7 @@ pub struct Snapshot {
     /// How packets leave the cluster here.
     pub exits: Arc<ExitPlan>,
     /// What the gateway answers and sends errors from, IPv4 then IPv6.
-    pub gateway_addresses: (std::net::Ipv4Addr, std::net::Ipv6Addr),
+    pub gateway_addresses: (Ipv4Addr, Ipv6Addr),
     /// Services, and what stands behind them.
     pub services: Arc<ServiceTable>,
 }
@@ -149,6 +149,22 @@ impl Snapshot {
             Some((_, owner)) => owner.identity,
             None => tables.identity_of(address),
         }
+    }
+
+    /// What the node calls itself when it tells somebody of an error: gateway addresses are of the
+    /// pods' links alone, and routers elsewhere need not forward them. [RFC 3927 §2.7; RFC 4291
+    /// §2.5.6]
+    pub(crate) fn router_addresses(&self, to: IpAddr) -> (Ipv4Addr, Ipv6Addr) {
+        let mut addresses = self.gateway_addresses;
+        if self.owner_of(to).is_none() {
+            for own in &self.exits.node {
+                match *own {
+                    IpAddr::V4(own) => addresses.0 = own,
+                    IpAddr::V6(own) => addresses.1 = own,
+                }
+            }
+        }
+        addresses
     }
 
     /// The way to an address: a local endpoint, else the longest matching route on the uplink.

@@ -33,7 +33,11 @@ pub(crate) fn translate(
     new: &Tuple,
 ) -> Result<(), Drop> {
     debug_assert_eq!(packet.source.is_ipv4(), new.source.is_ipv4());
-    debug_assert_eq!(packet.protocol().number(), new.protocol);
+    // What a later fragment says of its protocol is only a claim.
+    debug_assert!(
+        packet.is_later_fragment() || packet.protocol().number() == new.protocol,
+        "{packet:?} is to become {new:?}"
+    );
     let start = usize::from(packet.transport_offset);
     let (protocol, length) = match packet.transport {
         Transport::LaterFragment(_) | Transport::Other(_) => (None, 0),

@@ -9,7 +9,6 @@ mod source;
 mod state;
 mod table;
 
-use crate::flow_key::FlowKey;
 use crate::packet::{Packet, Transport};
 use crate::quoted::{Quoted, QuotedTransport};
 use crate::{EndpointId, Now};
@@ -68,19 +67,6 @@ impl Tuple {
             source_port,
             destination_port,
         })
-    }
-
-    /// The tuple of what the endpoint of a flow sends.
-    pub(crate) fn of_key(key: &FlowKey) -> Self {
-        let ((source, destination), (source_port, destination_port)) =
-            (key.addresses(), key.ports());
-        Self {
-            protocol: key.protocol().number(),
-            source,
-            destination,
-            source_port,
-            destination_port,
-        }
     }
 
     /// The tuple of the packet that an ICMP error quotes, as its sender sent it.

@@ -14,8 +14,8 @@ use crate::quoted::quoted;
 use crate::reset::Resets;
 use crate::translation::Sessions;
 use crate::{
-    AffinityTable, Drop, Endpoint, EndpointKind, FrameBytes, Now, Outcome, Record, RecordKind,
-    RuleHits, Snapshot, address,
+    AffinityTable, Drop, Endpoint, EndpointId, EndpointKind, FrameBytes, Now, Outcome, Record,
+    RecordKind, RuleHits, Snapshot, address,
 };
 use portcullis_policy::{Identity, Tables, Verdict};
 
@@ -51,7 +51,7 @@ pub(crate) enum Admission {
     /// It begins a flow that policy allows; `enter` puts it into the table.
     New { flow: Flow, verdict: Verdict },
     /// An ICMP error about an entry.
-    Related,
+    Related { ticket: FlowTicket },
 }
 
 impl Admission {
@@ -60,7 +60,15 @@ impl Admission {
         match self {
             Self::Known { verdict, .. } => *verdict,
             Self::New { verdict, .. } => Some(*verdict),
-            Self::Related => None,
+            Self::Related { .. } => None,
+        }
+    }
+
+    /// The entry that was there before.
+    pub fn ticket(&self) -> Option<FlowTicket> {
+        match self {
+            Self::Known { ticket, .. } | Self::Related { ticket } => Some(*ticket),
+            Self::New { .. } => None,
         }
     }
 }
@@ -167,18 +175,20 @@ impl Walk<'_> {
         Ok(Admission::New { flow, verdict })
     }
 
-    /// Puts an admitted packet's flow into the table, or notes the packet in its entry.
+    /// Puts an admitted packet's flow into the table, as a part of the `payer`'s share, or notes the
+    /// packet in its entry.
     ///
     /// # Errors
     /// `FlowTableFull`, `FlowShareFull` or `HalfOpenFull`.
     pub fn enter(
         &mut self,
         admission: &Admission,
+        payer: EndpointId,
         sender: Side,
         packet: &Packet,
     ) -> Result<Option<FlowTicket>, Drop> {
         match admission {
-            Admission::Related => Ok(None),
+            Admission::Related { .. } => Ok(None),
             Admission::Known { ticket, .. } => {
                 self.flows.note(*ticket, sender, packet, self.now)?;
                 Ok(Some(*ticket))
@@ -186,7 +196,7 @@ impl Walk<'_> {
             Admission::New { flow, .. } => {
                 let mut flow = *flow;
                 flow.note(sender, packet, self.now);
-                self.flows.insert(flow, self.now).map(Some)
+                self.flows.insert_for(payer, flow, self.now).map(Some)
             }
         }
     }
@@ -225,7 +235,7 @@ impl Walk<'_> {
         let tables = snapshot.tables.as_deref().ok_or(Drop::NoTables)?;
         let peer = || snapshot.identity_of(tables, key.addresses().1);
         self.judge_again(subject, sender, ticket, peer)?;
-        Ok(Admission::Related)
+        Ok(Admission::Related { ticket })
     }
 
     /// Asks again, in the initiator's direction, when the entry is of another generation. Judged

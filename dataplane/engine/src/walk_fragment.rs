@@ -120,7 +120,9 @@ impl Walk<'_> {
             return self.fragments.note(*ticket, &fragment);
         }
         let key = FragmentKey::of(endpoint.id, packet, &fragment);
-        self.fragments.check_first(&key, &fragment, self.now)
+        let datagram = tuple_of(packet).map(|tuple| Datagram::of(packet.protocol(), &tuple));
+        self.fragments
+            .check_first(&key, datagram, &fragment, self.now)
     }
 
     /// Remembers the datagram whose first fragment passes: the wait of the others is over.

@@ -107,7 +107,8 @@ impl Walk<'_> {
         Err(Drop::NatPortsExhausted)
     }
 
-    /// Whether a connection may stay with its backend. A datagram that cannot finds another one.
+    /// Whether a connection may stay with its backend. A datagram that cannot finds another one, as
+    /// does a connection that is still being opened.
     ///
     /// # Errors
     /// `ServiceBackendGone`.
@@ -135,7 +136,9 @@ impl Walk<'_> {
             return Ok(true);
         }
         self.sessions.remove(ticket);
-        if is_connection(packet) {
+        let is_opening =
+            matches!(packet.transport, Transport::Tcp { flags, .. } if flags.is_opening());
+        if is_connection(packet) && !is_opening {
             return Err(Drop::ServiceBackendGone);
         }
         Ok(false)
@@ -185,21 +188,31 @@ impl Walk<'_> {
             return Ok(Change::Nothing);
         }
         let change = self.known_change(uplink.id, packet, datagram, frame);
-        if !change.is_nothing() {
+        let is_kept = match &change {
+            Change::Known {
+                ticket,
+                way: Way::Forward,
+                new,
+                ..
+            } => self.keeps_backend(*ticket, packet, new)?,
+            Change::Nothing => false,
+            _ => true,
+        };
+        if is_kept {
             return Ok(change);
         }
-        if packet.is_icmp_error() {
-            return Err(Drop::IcmpErrorUnrelated);
-        }
-        let Some(before) = tuple_at(packet, datagram) else {
-            return Err(Drop::NatSessionUnknown);
-        };
-        let found = snapshot.services.find(frontend_of(&before));
-        let found = found.filter(|(_, _, kind)| *kind != FrontendKind::ClusterIp);
-        let Some((index, service, kind)) = found else {
-            // A port that we share with the node, and that is the node's after all.
+        let found = tuple_at(packet, datagram).and_then(|before| {
+            let found = snapshot.services.find(frontend_of(&before));
+            let (index, service, kind) =
+                found.filter(|(_, _, kind)| *kind != FrontendKind::ClusterIp)?;
+            Some((before, index, service, kind))
+        });
+        let Some((before, index, service, kind)) = found else {
+            // What is not ours on an address that we share with the node is the node's.
             return if snapshot.exits.is_shared(destination) {
                 Ok(Change::Nothing)
+            } else if packet.is_icmp_error() {
+                Err(Drop::IcmpErrorUnrelated)
             } else {
                 Err(Drop::NatSessionUnknown)
             };
@@ -250,7 +263,7 @@ impl Walk<'_> {
             before: *before,
             address,
             destination: (backend.address, backend.port),
-            range: self.range_of(address, packet),
+            range: self.range_of(address, packet)?,
         };
         self.choose_source(&source).map(Some)
     }
@@ -308,7 +321,7 @@ fn candidates<'a>(
 }
 
 /// Without a secret: after a restart a connection finds its backend again.
-fn connection_hash(before: &Tuple) -> u64 {
+pub(crate) fn connection_hash(before: &Tuple) -> u64 {
     let mut bytes = [0; 37];
     for (address, at) in [(before.source, 0), (before.destination, 16)] {
         let octets = match address {

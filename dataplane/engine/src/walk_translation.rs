@@ -10,11 +10,13 @@ use crate::translation::{
     pick_address,
 };
 use crate::walk::Walk;
+use crate::walk_service::connection_hash;
 use crate::{
-    CrowdedDestination, Datagram, Drop, Endpoint, EndpointId, EndpointKind, FrameBytes, Handover,
-    PortRange,
+    CrowdedDestination, Datagram, Drop, Endpoint, EndpointId, EndpointKind, FrameBytes,
+    FrontendKind, Handover, PortRange,
 };
 use portcullis_policy::Protocol;
+use std::net::IpAddr;
 
 impl Walk<'_> {
     /// What a packet becomes by a session that is there.
@@ -63,7 +65,7 @@ impl Walk<'_> {
         frame: &FrameBytes<'_>,
     ) -> Change {
         let quoted = quoted(frame, packet).and_then(|quoted| Tuple::of_quoted(&quoted));
-        let Some(inner) = quoted else {
+        let Some(inner) = quoted.filter(|inner| inner.source == packet.destination) else {
             return Change::Nothing;
         };
         let Some((ticket, way)) = self.sessions.find(endpoint, &inner.reversed(), self.now) else {
@@ -76,7 +78,8 @@ impl Walk<'_> {
         Change::Error(ErrorChange {
             inner: new,
             source: (packet.source == inner.destination).then_some(new.destination),
-            destination: (packet.destination == inner.source).then_some(new.source),
+            destination: Some(new.source),
+            is_hairpin: session.kind == SessionKind::Hairpin,
         })
     }
 
@@ -107,7 +110,7 @@ impl Walk<'_> {
             }
         };
         self.note_session(ticket, way, packet);
-        translate(frame, packet, &new)?;
+        translate(frame, packet, &new).inspect_err(|_| self.take_back(change, Some(ticket)))?;
         Ok(Some(ticket))
     }
 
@@ -149,53 +152,141 @@ impl Walk<'_> {
         packet: &Packet,
         frame: &FrameBytes<'_>,
     ) -> Result<Change, Drop> {
+        let snapshot = self.snapshot;
+        // An index is used again: nobody's packet leaves as another's.
+        let from = snapshot
+            .endpoint(handover.from)
+            .filter(|from| from.id == handover.from_id)
+            .ok_or(Drop::EndpointGone)?;
+        // What only passes through was translated where it came in.
+        if from.kind == EndpointKind::Uplink {
+            return Ok(Change::Nothing);
+        }
         let change = self.known_change(uplink.id, packet, handover.datagram, frame);
-        if !change.is_nothing() {
+        if !change.is_nothing() && self.keeps_source(&change) {
             return Ok(change);
         }
-        let snapshot = self.snapshot;
-        let Some(from) = snapshot.endpoint(handover.from) else {
-            return Err(Drop::EndpointGone);
-        };
         // The answer to who came in through us must not show whom they came to.
         if handover.is_translated {
             return Err(Drop::NatSessionUnknown);
         }
+        // Who began what is under way at a start was only guessed: it is the pod, by doubt.
+        let is_guessed = handover.is_opening && is_under_way(packet);
         // Only what a pod begins gets another source.
-        if from.kind != EndpointKind::Pod || handover.is_reply {
+        if from.kind != EndpointKind::Pod || handover.is_reply && !is_guessed {
             return Ok(Change::Nothing);
+        }
+        if is_guessed && let Some(session) = self.session_again(handover, uplink, packet) {
+            // It is there at once: this packet goes its other way.
+            return Ok(Change::Known {
+                ticket: self.begin(&session)?,
+                way: Way::Reply,
+                new: session.before.reversed(),
+                is_hairpin: false,
+            });
         }
         let tables = snapshot.tables.as_deref().ok_or(Drop::NoTables)?;
         match snapshot.exits.leave(tables, from, packet.destination)? {
             Leave::Unchanged => Ok(Change::Nothing),
             Leave::As(..) if packet.is_icmp_error() => Err(Drop::IcmpErrorUnrelated),
             Leave::As(addresses, reason) => {
-                let before = tuple_or_drop(packet, handover.datagram)?;
-                self.check_begins(packet, Drop::NatSessionUnknown)?;
-                let address =
-                    pick_address(addresses, packet.source).ok_or(Drop::EgressAddressMissing)?;
-                let (kind, owner) = match reason {
-                    ExitReason::Policy(policy) => (SessionKind::Gateway, policy),
-                    ExitReason::Masquerade => (SessionKind::Masquerade, 0),
-                };
-                let source = Source {
-                    endpoint: uplink.id,
-                    before,
-                    address,
-                    destination: (before.destination, before.destination_port),
-                    range: self.range_of(address, packet),
-                };
-                let after = self.choose_source(&source)?;
-                Ok(Change::Begins(NewSession {
-                    endpoint: uplink.id,
-                    charged: handover.from_id,
-                    before,
-                    after,
-                    kind,
-                    owner,
-                }))
+                self.new_exit(handover, uplink, packet, (addresses, reason))
             }
         }
+    }
+
+    /// The session of a packet that is the first of its flow to leave under another address.
+    fn new_exit(
+        &mut self,
+        handover: &Handover,
+        uplink: &Endpoint,
+        packet: &Packet,
+        (addresses, reason): (&[IpAddr], ExitReason),
+    ) -> Result<Change, Drop> {
+        let before = tuple_or_drop(packet, handover.datagram)?;
+        self.check_begins(packet, Drop::NatSessionUnknown)?;
+        let address = pick_address(addresses, packet.source).ok_or(Drop::EgressAddressMissing)?;
+        let (kind, owner) = match reason {
+            ExitReason::Policy(policy) => (SessionKind::Gateway, policy),
+            ExitReason::Masquerade => (SessionKind::Masquerade, 0),
+        };
+        let source = Source {
+            endpoint: uplink.id,
+            before,
+            address,
+            destination: (before.destination, before.destination_port),
+            range: self.range_of(address, packet)?,
+        };
+        let after = self.choose_source(&source)?;
+        Ok(Change::Begins(NewSession {
+            endpoint: uplink.id,
+            charged: handover.from_id,
+            before,
+            after,
+            kind,
+            owner,
+        }))
+    }
+
+    /// Whether a session may go on with the address that it leaves with: answers to an address
+    /// that is ours no longer do not come back. Such a session ends.
+    fn keeps_source(&mut self, change: &Change) -> bool {
+        let Change::Known {
+            ticket,
+            way: Way::Forward,
+            new,
+            ..
+        } = change
+        else {
+            return true;
+        };
+        let is_ours = self.snapshot.exits.is_egress_address(new.source);
+        if !is_ours {
+            self.sessions.remove(*ticket);
+        }
+        is_ours
+    }
+
+    /// The session that a backend spoke by before a restart: a client that waits for its answer says
+    /// nothing that would begin it anew. Which frontend the client had asked is told by whom that
+    /// leads to; where several do, the client may know nothing of it, and resets the connection.
+    fn session_again(
+        &mut self,
+        handover: &Handover,
+        uplink: &Endpoint,
+        packet: &Packet,
+    ) -> Option<NewSession> {
+        let after = Tuple::of(packet)?.reversed();
+        for service in self.snapshot.services.iter() {
+            for (frontend, kind) in &service.frontends {
+                let before = Tuple {
+                    destination: frontend.address,
+                    destination_port: frontend.port,
+                    ..after
+                };
+                let is_alike = frontend.address.is_ipv4() == after.source.is_ipv4()
+                    && frontend.protocol == packet.protocol()
+                    && *kind != FrontendKind::ClusterIp;
+                if !is_alike {
+                    continue;
+                }
+                let picked = service.backends(*kind).pick(connection_hash(&before));
+                let backend = (after.destination, after.destination_port);
+                let is_picked = picked.is_some_and(|one| (one.address, one.port) == backend);
+                if is_picked && self.sessions.find(uplink.id, &before, self.now).is_none() {
+                    let (index, ..) = self.snapshot.services.find(*frontend)?;
+                    return Some(NewSession {
+                        endpoint: uplink.id,
+                        charged: handover.from_id,
+                        before,
+                        after,
+                        kind: SessionKind::NodePort,
+                        owner: index.0,
+                    });
+                }
+            }
+        }
+        None
     }
 
     pub fn choose_source(&mut self, source: &Source) -> Result<Tuple, Drop> {
@@ -216,15 +307,18 @@ impl Walk<'_> {
     }
 
     /// The ports that packets may leave an address from; for an echo its identifiers.
-    pub fn range_of(&self, address: std::net::IpAddr, packet: &Packet) -> PortRange {
+    ///
+    /// # Errors
+    /// `EgressAddressMissing` when none are ours: answers would not find back.
+    pub fn range_of(&self, address: std::net::IpAddr, packet: &Packet) -> Result<PortRange, Drop> {
         let range = self.snapshot.exits.ports.get(&address).copied();
-        let range = range.unwrap_or_default();
+        let range = range.ok_or(Drop::EgressAddressMissing)?;
         let is_icmp = matches!(packet.protocol(), Protocol::Icmp | Protocol::Icmpv6);
         // An address of our own has all identifiers, one that the host uses too has its part.
         if is_icmp && !self.snapshot.exits.is_shared(address) {
-            PortRange::IDENTIFIERS
+            Ok(PortRange::IDENTIFIERS)
         } else {
-            range
+            Ok(range)
         }
     }
 
@@ -248,6 +342,11 @@ impl Walk<'_> {
         let age = self.now.0.saturating_sub(self.settings.started.0);
         !flags.has(TcpFlags::RST) && u128::from(age) < self.settings.midstream_learn.as_nanos()
     }
+}
+
+/// Whether it is a segment in the middle of a connection.
+fn is_under_way(packet: &Packet) -> bool {
+    matches!(packet.transport, Transport::Tcp { flags, .. } if !flags.has(TcpFlags::SYN))
 }
 
 fn is_opening(packet: &Packet) -> bool {

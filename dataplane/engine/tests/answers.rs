@@ -5,9 +5,10 @@ mod network;
 use network::build::{Build, arp, has_valid_checksums, quote, v4, v6};
 use network::*;
 use portcullis_engine::{
-    Drop, EngineSettings, MacAddress, RecordKind, SOLICITATION_LENGTH_MAX, solicit,
+    Drop, EngineSettings, ExitPlan, MacAddress, RecordKind, SOLICITATION_LENGTH_MAX, solicit,
 };
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::sync::Arc;
 
 const NOBODY: MacAddress = MacAddress([0; 6]);
 const ASKED: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 200);
@@ -361,6 +362,41 @@ fn the_last_hop_is_answered_with_time_exceeded() {
             let kinds: Vec<_> = node.records.iter().map(|record| record.kind).collect();
             assert_eq!(kinds, vec![RecordKind::Drop(Drop::TtlExceeded)]);
         }
+    }
+}
+
+#[test]
+fn the_outside_is_answered_from_an_address_that_routers_forward() {
+    let own = [IpAddr::V4(HOST_PARTY.v4), IpAddr::V6(HOST_PARTY.v6)];
+    for (build, own) in [v4(UPLINK, SERVER), v6(UPLINK, SERVER)].iter().zip(own) {
+        let mut snapshot = snapshot(&[], 1);
+        snapshot.exits = Arc::new(ExitPlan {
+            node: vec![own],
+            ..ExitPlan::default()
+        });
+        let mut node = Node::with(EngineSettings::default(), snapshot);
+        let source = |end| match end {
+            End::Answered { frame, .. } if own.is_ipv4() => frame[26..30].to_vec(),
+            End::Answered { frame, .. } => frame[22..38].to_vec(),
+            end => panic!("{end:?}"),
+        };
+        let octets = |address| match address {
+            IpAddr::V4(address) => address.octets().to_vec(),
+            IpAddr::V6(address) => address.octets().to_vec(),
+        };
+        let late = build.clone().hops(1).udp((1, 33_434), b"probe");
+        assert_eq!(source(node.send(UPLINK, late)), octets(own));
+        // Pods know the node as their gateway.
+        let pod = match own {
+            IpAddr::V4(_) => v4(CLIENT, SERVER),
+            IpAddr::V6(_) => v6(CLIENT, SERVER),
+        };
+        let gateway = match own {
+            IpAddr::V4(_) => IpAddr::V4(GATEWAY_V4),
+            IpAddr::V6(_) => IpAddr::V6(GATEWAY_V6),
+        };
+        let late = pod.hops(1).udp((1, 33_434), b"probe");
+        assert_eq!(source(node.send(CLIENT, late)), octets(gateway));
     }
 }
 

@@ -6,9 +6,11 @@ mod network;
 
 use network::build::{ACK, FIN, PSH, RST, SYN, arp, quote, v4, v6};
 use network::exercise::{Step, exercise, read, write};
+use network::services::*;
 use network::*;
 use portcullis_engine::{EndpointIndex, MacAddress};
 use std::fs;
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
 fn folder() -> PathBuf {
@@ -48,6 +50,12 @@ fn seeds() -> Vec<(&'static str, Vec<Step>)> {
         let header = [17, 0, 0, offset | u8::from(is_more), 0, 0, 0, 1];
         six.clone().options(44, &header)
     };
+    let to = |address: IpAddr| v4(CLIENT, SERVER).destination(address);
+    let in_to = |address: IpAddr| v4(UPLINK, CLIENT).destination(address);
+    let looped = to(IpAddr::V4(client.v4))
+        .source(LOOPBACK)
+        .udp((5000, 80), b"q");
+    let left = v4(CLIENT, UPLINK).source(EGRESS).udp((40_000, 53), b"q");
     let to_world = |payload: usize| v4(CLIENT, UPLINK).tcp((40_000, 80), ACK, &vec![7; payload]);
     vec![
         (
@@ -119,6 +127,55 @@ fn seeds() -> Vec<(&'static str, Vec<Step>)> {
                 step(CLIENT, v4(CLIENT, UPLINK).tcp((40_000, 80), SYN, b"")),
                 step(CLIENT, to_world(9000)),
                 step(CLIENT, v4(CLIENT, UPLINK).udp((1, 2), &[7; 2000])),
+            ],
+        ),
+        (
+            "service-and-back",
+            vec![
+                step(CLIENT, to(VIP).tcp((40_000, 80), SYN, b"")),
+                step(SERVER, back.tcp((80, 40_000), SYN | ACK, b"")),
+                step(STRANGER, v4(STRANGER, CLIENT).udp((80, 40_000), b"a")),
+                step(CLIENT, to(VIP).tcp((40_000, 80), ACK, b"GET /")),
+                step(CLIENT, to(VIP).udp((1, 82), b"nobody")),
+                step(
+                    CLIENT,
+                    six.clone().destination(VIP_V6).tcp((1, 80), SYN, b""),
+                ),
+                step(CLIENT, to(VIP).fragment(0x2000).sctp((1, 80), b"1234")),
+            ],
+        ),
+        (
+            "pod-to-itself",
+            vec![
+                step(CLIENT, to(VIP).udp((5000, 81), b"q")),
+                step(CLIENT, to(LOOPBACK).udp((80, 5000), b"a")),
+                step(CLIENT, to(LOOPBACK).icmp(3, 3, [0; 4], quote(&looped))),
+            ],
+        ),
+        (
+            "out-and-back",
+            vec![
+                step(CLIENT, v4(CLIENT, UPLINK).udp((5000, 53), b"q")),
+                step(UPLINK, in_to(EGRESS).udp((53, 40_000), b"a")),
+                step(UPLINK, in_to(EGRESS).udp((53, 40_001), b"a")),
+                step(UPLINK, in_to(EGRESS).icmp(3, 4, [0; 4], quote(&left))),
+                step(STRANGER, v4(STRANGER, UPLINK).echo(true, 9)),
+                step(UPLINK, in_to(NODE).echo(false, 40_000)),
+                step(STRANGER, v4(STRANGER, UPLINK).tcp((1, 443), ACK, b"x")),
+                step(CLIENT, v6(CLIENT, UPLINK).tcp((1, 443), SYN, b"")),
+            ],
+        ),
+        (
+            "node-ports",
+            vec![
+                step(UPLINK, in_to(NODE).udp((5000, 443), b"q")),
+                step(SERVER, v4(SERVER, UPLINK).udp((80, 5000), b"a")),
+                step(UPLINK, in_to(EXTERNAL).tcp((5000, 80), SYN, b"")),
+                step(
+                    UPLINK,
+                    in_to(NODE).source(FAR).tcp((80, 40_000), SYN | ACK, b""),
+                ),
+                step(UPLINK, in_to(NODE).tcp((5000, 22), SYN, b"")),
             ],
         ),
         (

@@ -339,6 +339,31 @@ fn an_index_without_endpoint_is_a_reason() {
 }
 
 #[test]
+fn a_pod_pays_for_its_flows_at_both_ends_and_its_peer_stays_reachable() {
+    let settings = EngineSettings {
+        flows_max: 40,
+        endpoint_share_percent: 25,
+        ..EngineSettings::default()
+    };
+    let mut node = Node::with(settings, snapshot(&[], 1));
+    let flow = |from, port| v4(from, SERVER).udp((port, 53), b"x");
+    for port in 1..=5 {
+        node.delivered(STRANGER, SERVER, flow(STRANGER, port));
+    }
+    assert_eq!(
+        node.reason(STRANGER, flow(STRANGER, 6)),
+        Drop::FlowShareFull
+    );
+    node.delivered(CLIENT, SERVER, flow(CLIENT, 1));
+    // What comes from outside is the share of who it comes to.
+    for port in 1..=10 {
+        node.delivered(UPLINK, SERVER, flow(UPLINK, port));
+    }
+    assert_eq!(node.reason(UPLINK, flow(UPLINK, 11)), Drop::FlowShareFull);
+    node.delivered(CLIENT, SERVER, flow(CLIENT, 2));
+}
+
+#[test]
 fn a_full_flow_table_drops_and_recovers_when_flows_expire() {
     let settings = EngineSettings {
         flows_max: 4,
@@ -348,7 +373,9 @@ fn a_full_flow_table_drops_and_recovers_when_flows_expire() {
     let mut node = Node::with(settings, snapshot(&[], 1));
     let flow = |port| v4(CLIENT, SERVER).udp((port, 53), b"x");
     node.delivered(CLIENT, SERVER, flow(1));
-    node.delivered(CLIENT, SERVER, flow(2));
+    // Another's: a pod whose share is full, be it all, hears of that first.
+    let other = v4(STRANGER, SERVER).udp((2, 53), b"x");
+    node.delivered(STRANGER, SERVER, other);
     assert_eq!(node.reason(CLIENT, flow(3)), Drop::FlowTableFull);
     assert_eq!(node.engine.flows_count(), 4);
     node.wait(61);

@@ -1,8 +1,11 @@
 //! The command line: what people type, and what they see.
 
 mod endpoint;
+mod flows;
+mod nat;
 mod observe;
 mod policy;
+mod service;
 mod status;
 
 use crate::ipc::SOCKET_PATH;
@@ -25,6 +28,7 @@ Ten minutes by hand:
   portcullis run --state ./state &
   ip netns exec frontend-web ping -c1 10.0.1.20
   portcullis observe --last 5
+  portcullis flows
 
 Exit codes: 0 done; 1 it failed; 2 the command line was wrong; 3 `status`: the daemon is not ready;
 4 `policy explain`: the connection is dropped, `policy diff`: a verdict changes."
@@ -66,6 +70,43 @@ effect at once, all of it or nothing. `config.yaml` in it holds the settings of 
     Status(StatusArgs),
     /// Shows flows and drops with the policy that decided, one a line.
     Observe(ObserveArgs),
+    /// Shows the flows that are open now, one a line: who, state, traffic, translation, policy.
+    #[command(after_help = "\
+SENT and RECEIVED are packets/bytes of IP, from the source's view. Addresses are those that policy
+judges: behind a service its backend's, before the pod gets another address its own; TRANSLATED
+tells the rest. LEFT is how long the flow is remembered unless another packet comes.
+
+  portcullis flows --pod frontend/web                 # all of one pod
+  portcullis flows --sort bytes --limit 10            # who moves most
+  portcullis flows --state opening                    # what nobody has answered
+  portcullis flows --translated --protocol tcp        # through a service, or under another address
+  portcullis flows -o json | jq .translations         # one object a line
+
+Exit codes: 0 shown, also when there is none; 1 the daemon or one of its workers did not answer.")]
+    Flows(flows::FlowsArgs),
+    /// Shows translations: of services, node ports, masquerade and egress gateways.
+    #[command(after_help = "\
+BEFORE is the packet that opened the translation as it came, AFTER as it went on; an echo has its
+identifier as the source's port.
+
+  portcullis nat --pod frontend/web                   # all of one pod
+  portcullis nat --egress 192.0.2.7                   # all that leaves under one address
+  portcullis nat --usage                              # which destination takes most ports
+  portcullis nat --usage -o json | jq 'select(.state != \"ok\")'
+
+Exit codes: 0 shown, also when there is none; 1 the daemon or one of its workers did not answer.")]
+    Nat(nat::NatArgs),
+    /// Shows services: where they are reached, what stands behind them, connections now.
+    #[command(after_help = "\
+A backend is active, terminating (keeps the connections that it has) or gone (in no EndpointSlice
+any more, with connections left). CONNECTIONS are those that began at this node.
+
+  portcullis service                                  # or: portcullis service list
+  portcullis service --service shop/web
+  portcullis service -o json | jq .backends
+
+Exit codes: 0 shown, also when there is none; 1 the daemon or one of its workers did not answer.")]
+    Service(service::ServiceArgs),
     /// Works on policy documents.
     Policy {
         /// What to do with them.
@@ -93,7 +134,7 @@ pub struct RunArgs {
     /// Directory of manifests.
     #[arg(long, value_name = "DIR")]
     pub state: PathBuf,
-    /// Unix socket on which `status` and `observe` are answered.
+    /// Unix socket on which `status`, `observe`, `flows` and the like are answered.
     #[arg(long, value_name = "PATH", default_value = SOCKET_PATH)]
     pub socket: PathBuf,
     /// Directory on a BPF file system where attachments are pinned, so that pods stay cut off when
@@ -337,6 +378,9 @@ pub fn main() -> ExitCode {
         Command::Run(args) => crate::daemon::run(&args),
         Command::Status(args) => return status::status(&args),
         Command::Observe(args) => observe::observe(&args),
+        Command::Flows(args) => flows::flows(&args),
+        Command::Nat(args) => nat::nat(&args),
+        Command::Service(args) => service::service(&args),
         Command::Policy { command } => match policy::policy(command) {
             Ok(code) => return code,
             Err(fault) => Err(fault),
@@ -368,4 +412,69 @@ pub fn main() -> ExitCode {
 fn paint(word: &str, colour: anstyle::AnsiColor) -> String {
     let style = anstyle::Style::new().fg_color(Some(colour.into())).bold();
     format!("{style}{word}{style:#}")
+}
+
+/// Reads a pod as filters take it.
+fn pod_name(text: &str) -> Result<String, String> {
+    let parts: Vec<&str> = text.split('/').collect();
+    let is_known = match *parts {
+        [name] => !name.is_empty(),
+        [namespace, _] => !namespace.is_empty(),
+        _ => false,
+    };
+    let expected = "expected NAMESPACE/NAME, NAMESPACE/ for all of it, or NAME";
+    is_known.then(|| text.to_owned()).ok_or(expected.into())
+}
+
+/// Prints one object a line. A reader that went away is no fault.
+fn print_lines<T: serde::Serialize>(values: &[T]) -> Result<(), String> {
+    use std::io::Write;
+    let mut out = std::io::BufWriter::new(std::io::stdout().lock());
+    let written = values.iter().try_for_each(|value| {
+        serde_json::to_writer(&mut out, value)?;
+        out.write_all(b"\n")
+    });
+    no_fault(written.and_then(|()| out.flush()))
+}
+
+/// Prints text. A reader that went away is no fault.
+fn print_text(text: &str) -> Result<(), String> {
+    use std::io::Write;
+    let mut out = anstream::stdout().lock();
+    no_fault(out.write_all(text.as_bytes()).and_then(|()| out.flush()))
+}
+
+fn no_fault(written: std::io::Result<()>) -> Result<(), String> {
+    match written {
+        Err(e) if e.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
+        other => other.map_err(|e| e.to_string()),
+    }
+}
+
+/// Tells what is missing from an answer; that is a fault, after what there is was shown.
+fn whole(missing: &[String]) -> Result<(), String> {
+    if missing.is_empty() {
+        return Ok(());
+    }
+    Err(missing.join("; "))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_well_formed() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn a_pod_has_at_most_one_slash() {
+        for good in ["shop/web", "shop/", "web"] {
+            assert_eq!(pod_name(good).as_deref(), Ok(good));
+        }
+        for bad in ["", "/web", "a/b/c"] {
+            assert!(pod_name(bad).is_err(), "{bad}");
+        }
+    }
 }

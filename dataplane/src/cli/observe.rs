@@ -30,9 +30,7 @@ pub fn observe(args: &ObserveArgs) -> Result<(), String> {
                 Ok(())
             }
             Answer::Error(fault) => return Err(fault),
-            Answer::Status(_) | Answer::Explanation(_) | Answer::Matrix(_) | Answer::Unused(_) => {
-                Ok(())
-            }
+            _ => Ok(()),
         };
         match shown {
             // `observe | head` is no fault.

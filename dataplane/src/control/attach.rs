@@ -242,6 +242,7 @@ impl Control {
                     }
                     Reply::Learned { index, mac } => self.learn(index, mac),
                     Reply::NeighbourWanted { index, address } => self.resolve(index, address),
+                    Reply::Crowded(crowded) => self.view.crowd(crowded),
                 }
             }
         }

@@ -191,6 +191,8 @@ pub fn is_same(old: &Snapshot, new: &Snapshot) -> bool {
 pub fn names(snapshot: &Snapshot, slots: &Slots, documents: &[Arc<Document>]) -> Names {
     let mut names = Names {
         tables: snapshot.tables.clone(),
+        services: Arc::clone(&snapshot.services),
+        exits: Arc::clone(&snapshot.exits),
         ..Names::default()
     };
     for (EndpointIndex(index), slot) in slots.iter() {

@@ -1,7 +1,7 @@
 //! Rows of the kernel's tables, cut down to what the dataplane needs.
 
 use netlink_packet_route::RouteNetlinkMessage;
-use netlink_packet_route::address::AddressAttribute;
+use netlink_packet_route::address::{AddressAttribute, AddressHeaderFlags};
 use netlink_packet_route::link::{LinkAttribute, LinkFlags};
 use netlink_packet_route::neighbour::{NeighbourAddress, NeighbourAttribute, NeighbourState};
 use netlink_packet_route::route::{RouteAddress, RouteAttribute, RouteHeader, RouteType};
@@ -56,6 +56,8 @@ pub struct LinkAddress {
     pub address: IpAddr,
     /// Bits of its network.
     pub prefix_length: u8,
+    /// Whether the host speaks from it no more by itself. [RFC 4862 §5.5.4]
+    pub is_deprecated: bool,
 }
 
 impl LinkAddress {
@@ -76,6 +78,10 @@ impl LinkAddress {
             link: message.header.index,
             address: local.or(peer)?,
             prefix_length: message.header.prefix_len,
+            is_deprecated: message
+                .header
+                .flags
+                .contains(AddressHeaderFlags::Deprecated),
         })
     }
 }

@@ -46,7 +46,9 @@ impl Filter {
     }
 }
 
-fn is_pod(wanted: &str, end: &FlowEnd) -> bool {
+/// Whether an end is this pod: `namespace/name`, `namespace/` for all of it, or a name in any.
+#[must_use]
+pub fn is_pod(wanted: &str, end: &FlowEnd) -> bool {
     match wanted.split_once('/') {
         Some((namespace, "")) => end.namespace == namespace,
         Some((namespace, name)) => end.namespace == namespace && end.pod_name == name,

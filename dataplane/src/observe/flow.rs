@@ -299,7 +299,9 @@ fn has_ports(record: &Record) -> bool {
     )
 }
 
-fn protocol_name(protocol: Protocol) -> String {
+/// The name that people and JSON see.
+#[must_use]
+pub fn protocol_name(protocol: Protocol) -> String {
     match protocol {
         Protocol::Tcp => "TCP".into(),
         Protocol::Udp => "UDP".into(),

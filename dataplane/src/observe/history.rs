@@ -2,7 +2,7 @@
 
 use super::flow::FlowEnd;
 use jiff::Timestamp;
-use portcullis_engine::{EndpointId, Record};
+use portcullis_engine::{EndpointId, ExitPlan, Record, ServiceTable};
 use portcullis_policy::{Identity, PolicyIndex, Tables};
 use std::collections::{HashMap, VecDeque};
 use std::net::IpAddr;
@@ -29,6 +29,10 @@ pub struct Names {
     pub endpoints: HashMap<EndpointId, (String, String, Option<PolicyIndex>)>,
     /// Namespace and name of every known pod by address.
     pub pods: HashMap<IpAddr, (String, String)>,
+    /// Services.
+    pub services: Arc<ServiceTable>,
+    /// How packets leave.
+    pub exits: Arc<ExitPlan>,
 }
 
 impl Names {
@@ -62,6 +66,17 @@ impl Names {
             pod_name,
             labels,
         }
+    }
+
+    /// Names who is at an address.
+    #[must_use]
+    pub fn end_at(&self, address: IpAddr) -> FlowEnd {
+        let identity = self.tables.as_deref().map(|tables| {
+            let pod = self.pods.get(&address);
+            pod.and_then(|(namespace, name)| tables.identity_of_pod(namespace, name))
+                .unwrap_or_else(|| tables.identity_of(address))
+        });
+        self.end(identity.unwrap_or_default(), None, Some(address))
     }
 
     /// The policy that a pod of this node had.

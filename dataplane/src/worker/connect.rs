@@ -66,6 +66,7 @@ pub fn connect(parts: Vec<WorkerParts>) -> Result<Vec<(Worker, WorkerHandle)>, S
                 replies: Arc::new(ArrayQueue::new(COMMANDS_MAX)),
                 records: Arc::new(ArrayQueue::new(RECORD_QUEUE_MAX)),
                 commands: Arc::new(ArrayQueue::new(COMMANDS_MAX)),
+                filled: Arc::new(ArrayQueue::new(1)),
                 bell: bells[index].clone(),
             };
             let worker = Worker {
@@ -88,6 +89,7 @@ pub fn connect(parts: Vec<WorkerParts>) -> Result<Vec<(Worker, WorkerHandle)>, S
                 bells: bells.clone(),
                 commands: handle.commands.clone(),
                 replies: handle.replies.clone(),
+                filled: handle.filled.clone(),
                 record_queue: handle.records.clone(),
                 counters: handle.counters.clone(),
                 tended: Now(0),

@@ -1,12 +1,15 @@
 //! What others hold of a worker, and what is said between them.
 
+use super::desk::{Desk, Filled, Page};
 use crate::counters::WorkerCounters;
 use crate::rings::{Frame, Socket, Waker};
 use crossbeam::queue::ArrayQueue;
-use portcullis_engine::{EndpointIndex, Handover, MacAddress, Now, Record, RuleHits, Snapshot};
+use portcullis_engine::{
+    CrowdedDestination, EndpointIndex, Handover, MacAddress, Now, Record, RuleHits, Snapshot,
+};
 use std::net::IpAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 /// What control tells a worker.
@@ -24,6 +27,13 @@ pub enum Command {
     Remove {
         /// Its place.
         index: EndpointIndex,
+    },
+    /// Fill this page, from a cursor on.
+    List {
+        /// Zero at first.
+        cursor: u32,
+        /// Empty, with room.
+        page: Page,
     },
 }
 
@@ -52,6 +62,8 @@ pub enum Reply {
         /// The next hop.
         address: IpAddr,
     },
+    /// A destination that is running out of ports.
+    Crowded(CrowdedDestination),
 }
 
 /// A record and when it was made.
@@ -83,10 +95,23 @@ pub struct WorkerHandle {
     /// What it records.
     pub records: Arc<ArrayQueue<Observed>>,
     pub(super) commands: Arc<ArrayQueue<Command>>,
+    pub(super) filled: Arc<ArrayQueue<Filled>>,
     pub(super) bell: Bell,
 }
 
 impl WorkerHandle {
+    /// Where its tables are asked for. One for all who ask.
+    #[must_use]
+    pub fn desk(&self) -> Desk {
+        Desk {
+            worker: self.index,
+            commands: Arc::clone(&self.commands),
+            filled: Arc::clone(&self.filled),
+            bell: self.bell.clone(),
+            is_unanswered: Mutex::default(),
+        }
+    }
+
     /// Tells the worker something, and wakes it.
     pub fn send(&self, command: Command) {
         // Full only while the worker hangs; control has nothing better to do than to wait for it.

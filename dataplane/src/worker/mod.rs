@@ -3,11 +3,13 @@
 //! After start it does not allocate, lock, block (but to sleep) or log.
 
 mod connect;
+mod desk;
 mod handle;
 mod turn;
 mod walk;
 
 pub use connect::{WorkerParts, connect};
+pub use desk::{Desk, Page, Silent};
 pub use handle::{Command, Observed, Reply, WorkerHandle};
 pub use turn::{Worker, now};
 

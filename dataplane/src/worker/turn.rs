@@ -1,10 +1,11 @@
 //! The loop of a worker: commands, frames, upkeep, sleep.
 
+use super::desk::Filled;
 use super::handle::{Bell, Command, Observed, Passed, Reply};
 use crate::counters::WorkerCounters;
 use crate::rings::{Frame, FreeFrames, Socket, Umem, Waiter};
 use crossbeam::queue::ArrayQueue;
-use portcullis_engine::{EndpointIndex, EndpointKind, Engine, HOLDS_MAX, Now, Record};
+use portcullis_engine::{EndpointIndex, EndpointKind, Engine, HOLDS_MAX, Limit, Now, Record};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -40,6 +41,7 @@ pub struct Worker {
     pub(super) is_asleep: Arc<AtomicBool>,
     pub(super) commands: Arc<ArrayQueue<Command>>,
     pub(super) replies: Arc<ArrayQueue<Reply>>,
+    pub(super) filled: Arc<ArrayQueue<Filled>>,
     pub(super) record_queue: Arc<ArrayQueue<Observed>>,
     pub(super) counters: Arc<WorkerCounters>,
     pub(super) tended: Now,
@@ -119,6 +121,13 @@ impl Worker {
                     }
                     self.reply(Reply::Removed { index, socket });
                 }
+                Command::List { cursor, mut page } => {
+                    let next = page.fill(&self.engine, cursor);
+                    // The slot is free: a desk has one question under way.
+                    let _ = self.filled.push(Filled { page, next });
+                    // One page a turn: frames are waiting.
+                    break;
+                }
             }
         }
         taken
@@ -178,7 +187,22 @@ impl Worker {
                 self.counters.transmit_invalid.add(new.transmit_invalid);
             }
         }
+        let gauges = self.engine.flow_table_gauges();
         self.counters.flows.set(self.engine.flows_count() as u64);
+        self.counters
+            .flows_half_open
+            .set(u64::from(gauges.half_open));
+        self.counters
+            .half_open_evicted
+            .set(gauges.half_open_evicted);
+        self.counters.resets_lost.set(self.engine.resets_lost());
+        for limit in Limit::ALL {
+            self.counters.set_limit(*limit, self.engine.gauge(*limit));
+        }
+        // Once a second: a crowd notices itself with each packet, and replies have no such room.
+        while let Some(crowded) = self.engine.take_crowded() {
+            self.hint(Reply::Crowded(crowded));
+        }
         self.counters.frames_free.set(u64::from(self.free.count()));
     }
 
@@ -218,7 +242,7 @@ impl Worker {
             .records_lost
             .add(lost - std::mem::replace(&mut self.engine_lost, lost));
         while let Some((index, mac)) = self.engine.take_learned() {
-            self.reply(Reply::Learned { index, mac });
+            self.hint(Reply::Learned { index, mac });
         }
         while let Some((index, address)) = self.engine.take_wanted_neighbour() {
             if self
@@ -226,10 +250,18 @@ impl Worker {
                 .endpoint(index)
                 .is_some_and(|e| e.kind == EndpointKind::Uplink)
             {
-                self.reply(Reply::NeighbourWanted { index, address });
+                self.hint(Reply::NeighbourWanted { index, address });
             } else {
                 self.solicit(index, address);
             }
+        }
+    }
+
+    /// Tells control what a packet has shown, and the next one will show again: it must not take
+    /// the room of what is told once.
+    fn hint(&self, reply: Reply) {
+        if self.replies.len() < self.replies.capacity() / 2 {
+            self.reply(reply);
         }
     }
 

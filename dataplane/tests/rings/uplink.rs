@@ -15,6 +15,7 @@ use portcullis::xdp::{
     Attachment, EGRESS_MAX, FRONTENDS_MAX, Frontend, InterfaceKind, PortRange, Redirect, Transport,
     XdpMode,
 };
+use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::ErrorKind;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
@@ -225,6 +226,7 @@ fn frontends_and_egress_ports_change_under_traffic() {
     let empty = Node {
         frontends: BTreeSet::new(),
         egress: BTreeMap::new(),
+        datagrams: RefCell::default(),
     };
     let mut redirect = uplink(&lab, empty, XdpMode::Generic);
     let to = SHARED[0];

@@ -8,15 +8,15 @@
 
 use aya_ebpf::{
     bindings::xdp_action::{XDP_DROP, XDP_PASS},
-    btf_maps::{HashMap, LpmTrie, PerCpuArray, XskMap, lpm_trie::Key},
+    btf_maps::{HashMap, LpmTrie, LruHashMap, PerCpuArray, XskMap, lpm_trie::Key},
     helpers::bpf_xdp_load_bytes,
     macros::{btf_map, xdp},
     programs::XdpContext,
 };
 use core::mem::MaybeUninit;
 use xdp_redirect::{
-    Counter, EGRESS_MAX, FRONTENDS_MAX, Frame, Frontend, InterfaceKind, InterfaceSlot, NOT_OURS,
-    Ours, Owner, PREFIXES_MAX, PortRange, SLOTS_MAX, owner,
+    Counter, DATAGRAMS_MAX, Datagram, EGRESS_MAX, FRONTENDS_MAX, Frame, Frontend, InterfaceKind,
+    InterfaceSlot, NOT_OURS, OURS, Ours, Owner, PREFIXES_MAX, PortRange, SLOTS_MAX, owner,
 };
 
 #[btf_map]
@@ -36,6 +36,9 @@ static FRONTENDS: HashMap<Frontend, u32, { FRONTENDS_MAX as usize }> = HashMap::
 
 #[btf_map]
 static EGRESS: HashMap<[u8; 16], PortRange, { EGRESS_MAX as usize }> = HashMap::new();
+
+#[btf_map]
+static DATAGRAMS: LruHashMap<Datagram, u32, { DATAGRAMS_MAX as usize }> = LruHashMap::new();
 
 #[btf_map]
 static COUNTERS: PerCpuArray<u64, { Counter::COUNT }> = PerCpuArray::new();
@@ -124,6 +127,22 @@ impl Ours for Maps {
     fn egress_ports(&self, address: &[u8; 16]) -> Option<PortRange> {
         // SAFETY: the program never changes the map, and copies the value out at once.
         unsafe { EGRESS.get(address) }.copied()
+    }
+
+    #[inline(always)]
+    fn note(&self, datagram: &Datagram, is_ours: bool) {
+        // Without room, or with nothing to forget, later fragments are the host's: by doubt.
+        let _ = if is_ours {
+            DATAGRAMS.insert(datagram, OURS, 0)
+        } else {
+            DATAGRAMS.remove(datagram)
+        };
+    }
+
+    #[inline(always)]
+    fn has_datagram(&self, datagram: &Datagram) -> bool {
+        // SAFETY: values never change, and this one is read at once.
+        is_ours(unsafe { DATAGRAMS.get(datagram) })
     }
 }
 

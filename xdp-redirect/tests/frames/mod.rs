@@ -3,9 +3,10 @@
 // Each test program takes what it needs.
 #![allow(dead_code)]
 
+use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-use xdp_redirect::{Frame, Frontend, Ours, PortRange, Transport};
+use xdp_redirect::{Datagram, Frame, Frontend, Ours, PortRange, Transport};
 
 /// An address by its last number, in both IP versions: 10.99.0.n and fd99::n.
 const fn both(number: u8) -> [IpAddr; 2] {
@@ -191,6 +192,7 @@ impl Frame for Bytes<'_> {
 pub struct Node {
     pub frontends: BTreeSet<Frontend>,
     pub egress: BTreeMap<IpAddr, PortRange>,
+    pub datagrams: RefCell<BTreeSet<Datagram>>,
 }
 
 impl Ours for Node {
@@ -211,6 +213,19 @@ impl Ours for Node {
             .get(&IpAddr::from(*address).to_canonical())
             .copied()
     }
+
+    fn note(&self, datagram: &Datagram, is_ours: bool) {
+        let mut datagrams = self.datagrams.borrow_mut();
+        if is_ours {
+            datagrams.insert(*datagram);
+        } else {
+            datagrams.remove(datagram);
+        }
+    }
+
+    fn has_datagram(&self, datagram: &Datagram) -> bool {
+        self.datagrams.borrow().contains(datagram)
+    }
 }
 
 /// A node that has its address in common with us, from port 61000 on, and NodePorts 30080.
@@ -218,6 +233,7 @@ pub fn node() -> Node {
     let mut node = Node {
         frontends: BTreeSet::new(),
         egress: BTreeMap::new(),
+        datagrams: RefCell::default(),
     };
     for version in [0, 1] {
         for transport in [Transport::Tcp, Transport::Udp, Transport::Sctp] {

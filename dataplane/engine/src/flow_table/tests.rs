@@ -19,6 +19,12 @@ const OTHER: EndpointId = EndpointId(2);
 const LOCAL: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 0, 0, 1));
 const REMOTE: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 0, 0, 2));
 
+impl FlowTable {
+    fn insert(&mut self, flow: Flow, now: Now) -> Result<FlowTicket, Drop> {
+        self.insert_for(flow.key.endpoint(), flow, now)
+    }
+}
+
 fn settings() -> EngineSettings {
     EngineSettings {
         flows_max: FLOWS_MAX,
@@ -406,6 +412,30 @@ fn an_endpoint_holds_its_share_and_no_more() {
     let gauges = table.gauges();
     assert_eq!((gauges.refused_share, gauges.refused_full), (1, 1));
     assert_eq!(gauges.settled, 8);
+}
+
+#[test]
+fn connections_that_have_ended_make_room_for_new_ones_of_their_endpoint() {
+    let mut table = table_of(settings());
+    let fin = TcpFlags::FIN | TcpFlags::ACK;
+    for port in 0..FLOWS_MAX as u16 {
+        let ticket = establish(&mut table, ONE, port).unwrap();
+        if port < 2 {
+            note(&mut table, ticket, Side::Local, fin).unwrap();
+            note(&mut table, ticket, Side::Remote, fin).unwrap();
+        }
+    }
+    // Nobody else's, and the one that ended first.
+    assert_eq!(establish(&mut table, OTHER, 100), Err(Drop::FlowTableFull));
+    establish(&mut table, ONE, 101).unwrap();
+    assert!(!is_there(&mut table, ONE, TCP, 0));
+    assert!(is_there(&mut table, ONE, TCP, 1));
+    establish(&mut table, ONE, 102).unwrap();
+    assert!(!is_there(&mut table, ONE, TCP, 1));
+    // What goes on stays.
+    assert_eq!(establish(&mut table, ONE, 103), Err(Drop::FlowShareFull));
+    assert!((2..FLOWS_MAX as u16).all(|port| is_there(&mut table, ONE, TCP, port)));
+    assert_eq!(table.gauges().closing_evicted, 2);
 }
 
 #[test]

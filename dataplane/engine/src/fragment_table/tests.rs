@@ -33,7 +33,10 @@ fn table(datagrams_max: u32) -> FragmentTable {
 
 fn enter(table: &mut FragmentTable, key: FragmentKey, now: u64) {
     let first = piece(0, 16, false);
-    assert_eq!(table.check_first(&key, &first, Now(now)), Ok(()));
+    assert_eq!(
+        table.check_first(&key, Some(DATAGRAM), &first, Now(now)),
+        Ok(())
+    );
     table.remember(key, DATAGRAM, &first, Now(now));
 }
 
@@ -109,6 +112,31 @@ fn a_record_has_its_time_and_a_whole_datagram_less() {
     enter(&mut table, key(1, 2), LIFE_WHOLE);
     assert!(is_there(&table, 2, LIFE_WHOLE + 1));
     assert_eq!(table.records.len(), 2);
+}
+
+#[test]
+fn a_datagram_of_other_ports_may_follow_a_whole_one_under_its_identification() {
+    let mut table = table(16);
+    let other = Datagram {
+        ports: (3, 2),
+        ..DATAGRAM
+    };
+    let first = piece(0, 16, false);
+    enter(&mut table, key(1, 1), 0);
+    // Something of the one before may still come: by then two would be put together.
+    let unfinished = table.check_first(&key(1, 1), Some(other), &first, Now(1));
+    assert_eq!(unfinished, OVERLAP);
+    let (ticket, _) = table.find(&key(1, 1), Now(1)).unwrap();
+    table.note(ticket, &piece(16, 3, true)).unwrap();
+    let repeated = table.check_first(&key(1, 1), Some(DATAGRAM), &first, Now(2));
+    assert_eq!(repeated, OVERLAP);
+    let followed = table.check_first(&key(1, 1), Some(other), &first, Now(2));
+    assert_eq!(followed, Ok(()));
+    table.remember(key(1, 1), other, &first, Now(2));
+    let (ticket, datagram) = table.find(&key(1, 1), Now(2)).unwrap();
+    assert_eq!(datagram, other);
+    assert_eq!(table.note(ticket, &piece(16, 3, true)), Ok(()));
+    assert_eq!((table.records.len(), table.index.len()), (1, 1));
 }
 
 #[test]

@@ -228,6 +228,16 @@ fn the_fullest_destinations_are_told_and_three_quarters_are_a_warning() {
         used,
     };
     assert_eq!(uses, vec![of(2, 75), of(3, 74), of(1, 20)]);
+    // The same without an order, two at a time: each once.
+    let (mut listed, mut cursor) = (Vec::new(), Some(0));
+    while let Some(from) = cursor {
+        let mut page = Vec::with_capacity(2);
+        cursor = sessions.ports.list(from, &mut page);
+        assert!(page.len() <= 2);
+        listed.extend(page);
+    }
+    listed.sort_by_key(|of| of.address);
+    assert_eq!(listed, vec![of(1, 20), of(2, 75), of(3, 74), of(4, 1)]);
 }
 
 #[test]

@@ -152,6 +152,12 @@ impl Sessions {
         if self.table.is_full() || is_spent(self) {
             self.expire(now);
         }
+        // What has ended only waits for what comes late.
+        if (self.table.is_full() || is_spent(self))
+            && let Some(slot) = self.shares.first_ended(charged)
+        {
+            self.remove_slot(slot);
+        }
         if self.table.is_full() {
             Err(InsertError::Full)
         } else if is_spent(self) {
@@ -190,9 +196,15 @@ impl Sessions {
         let old = session.state;
         let new = old.after(protocol, way, flags);
         session.state = new;
+        let charged = session.charged;
         // A life that grows is seen when the old deadline comes; one that shrinks is not.
         if self.timeouts.life(protocol, new) < self.timeouts.life(protocol, old) {
             self.wheel.arm(slot, self.deadline(slot));
+        }
+        match (old == SessionState::Closing, new == SessionState::Closing) {
+            (false, true) => self.shares.end(charged, slot),
+            (true, false) => self.shares.unend(charged, slot),
+            _ => {}
         }
         if port_use != NONE {
             // Out and in again: the queue is in the order of the last packets.
@@ -218,6 +230,9 @@ impl Sessions {
             return;
         };
         self.wheel.disarm(slot);
+        if session.state == SessionState::Closing {
+            self.shares.unend(session.charged, slot);
+        }
         self.shares.take(session.charged);
         if port_use != NONE {
             if session.state.is_stealable(session.after.protocol) {

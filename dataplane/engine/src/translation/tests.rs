@@ -110,6 +110,41 @@ fn a_tuple_belongs_to_one_live_session_only() {
 }
 
 #[test]
+fn sessions_that_have_ended_make_room_for_new_ones_of_their_endpoint() {
+    let mut sessions = table(4, 50);
+    let end = |sessions: &mut Sessions, ticket, now| {
+        shake_hands(sessions, ticket, now);
+        sessions.note(ticket, Way::Reply, Some(TcpFlags(TcpFlags::RST)), 40, now);
+    };
+    let [first, second] = [1, 2].map(|port| {
+        let ticket = sessions
+            .insert(&masquerade(TCP, port, port), at(0))
+            .unwrap();
+        end(&mut sessions, ticket, at(u64::from(port)));
+        ticket
+    });
+    // One that is used again is not ended any more.
+    sessions.note(
+        first,
+        Way::Forward,
+        Some(TcpFlags(TcpFlags::SYN)),
+        40,
+        at(3),
+    );
+    let third = sessions.insert(&masquerade(TCP, 3, 3), at(3)).unwrap();
+    assert!(sessions.session(first).is_some());
+    assert!(sessions.session(second).is_none());
+    let fourth = masquerade(TCP, 4, 4);
+    assert_eq!(
+        sessions.insert(&fourth, at(3)),
+        Err(InsertError::ShareSpent)
+    );
+    end(&mut sessions, third, at(4));
+    assert!(sessions.insert(&fourth, at(4)).is_ok());
+    assert_eq!(sessions.count(), 2);
+}
+
+#[test]
 fn an_endpoint_has_its_share_and_no_more() {
     let mut sessions = table(8, 25);
     for port in 1..=2 {
@@ -465,6 +500,8 @@ struct Plain {
     ticket: SessionTicket,
     new: NewSession,
     deadline: u64,
+    /// When its connection ended, as a step number.
+    ended: Option<usize>,
 }
 
 fn step_tuple(from: u8, to: u8) -> NewSession {
@@ -478,7 +515,7 @@ proptest! {
         let mut sessions = table(8, 100);
         let mut plain: HashMap<u8, Plain> = HashMap::new();
         let mut now = 0_u64;
-        for step in steps {
+        for (number, step) in steps.into_iter().enumerate() {
             match step {
                 Step::Wait(span) => now += span,
                 Step::Expire => sessions.expire(Now(now)),
@@ -493,18 +530,29 @@ proptest! {
                     let is_taken = plain.values().any(|other| {
                         other.new.before == new.before || other.new.after == new.after
                     });
+                    let has_ended = plain.values().any(|other| other.ended.is_some());
                     let expected = match (is_taken, plain.len()) {
                         (true, _) => Err(InsertError::TupleTaken),
-                        (false, 8) => Err(InsertError::Full),
+                        (false, 8) if !has_ended => Err(InsertError::Full),
                         _ => Ok(()),
                     };
+                    let was_full = sessions.count() == 8;
                     let found = sessions.insert(&new, Now(now));
+                    // One that has ended may have made room, and the first of them.
+                    let is_gone = |one: &Plain| sessions.session(one.ticket).is_none();
+                    let first = plain.values().filter_map(|one| one.ended).min();
+                    let gone: Vec<u8> = plain.iter().filter(|one| is_gone(one.1)).map(|one| *one.0).collect();
+                    prop_assert!(gone.len() <= usize::from(was_full && found.is_ok()));
+                    for from in gone {
+                        let gone = plain.remove(&from).unwrap();
+                        prop_assert!(gone.ended.is_some() && gone.ended == first);
+                    }
                     // A tick may pass before the wheel knows that a slot is free.
                     let is_late = found == Err(InsertError::Full) && expected.is_ok();
                     prop_assert!(is_late || found.map(|_| ()) == expected);
                     if let Ok(ticket) = found {
                         let deadline = now + 30 * SECOND;
-                        plain.insert(from, Plain { ticket, new, deadline });
+                        plain.insert(from, Plain { ticket, new, deadline, ended: None });
                     }
                 }
                 Step::Note(from, is_forward, flags) => {
@@ -517,6 +565,8 @@ proptest! {
                     let protocol = known.new.before.protocol;
                     let life = SessionTimeouts::default().life(protocol, session.state);
                     known.deadline = now + life;
+                    known.ended = (session.state == SessionState::Closing)
+                        .then(|| known.ended.unwrap_or(number));
                 }
             }
             let mut live = 0;

@@ -1,10 +1,11 @@
 //! Reads any bytes as a few frames for a small node, walks them through the engine, and checks
 //! what must hold for each. Shared by the fuzzer and the replay of its corpus.
 
+use super::services::*;
 use super::{End, HEAD_MAX, LATER, end_of, snapshot};
 use portcullis_engine::{
-    EndpointIndex, Engine, EngineSettings, FrameBytes, HoldSlot, Now, Outcome, Parsed, Record,
-    Released, Snapshot, finish_checksum, parse, segments,
+    EndpointIndex, Engine, EngineSettings, ExitPlan, FrameBytes, GatewayPlace, HoldSlot, Now,
+    Outcome, Parsed, Record, Released, Snapshot, finish_checksum, parse, segments,
 };
 use std::collections::HashMap;
 use std::sync::{Arc, OnceLock};
@@ -57,9 +58,12 @@ pub fn read(mut input: &[u8]) -> Vec<Step> {
 /// Walks an input through a fresh engine.
 pub fn exercise(input: &[u8]) {
     static SNAPSHOT: OnceLock<Arc<Snapshot>> = OnceLock::new();
-    let snapshot = SNAPSHOT.get_or_init(|| Arc::new(snapshot(&[super::ALLOW_CLIENT], 1)));
+    let snapshot = SNAPSHOT.get_or_init(|| Arc::new(serving_snapshot()));
     let settings = EngineSettings {
         flows_max: 8,
+        sessions_max: 8,
+        affinities_max: 4,
+        endpoint_share_percent: 50,
         datagrams_max: 4,
         ..EngineSettings::default()
     };
@@ -83,6 +87,29 @@ pub fn exercise(input: &[u8]) {
     exercise.release();
     assert!(exercise.held.is_empty(), "a frame waits for ever");
     assert_eq!(exercise.engine.records_lost(), 0);
+}
+
+/// Services of both families, one that leads the client to itself, node ports; the client leaves
+/// through a gateway, the others behind the node.
+fn serving_snapshot() -> Snapshot {
+    let policies = [super::ALLOW_CLIENT, GATEWAY_NODE, CLIENT_THROUGH_GATEWAY];
+    let mut snapshot = snapshot(&policies, 1);
+    let place = GatewayPlace::Here(vec![EGRESS, EGRESS_V6]);
+    snapshot.exits = Arc::new(ExitPlan {
+        gateways: vec![vec![place]],
+        ..masquerade((40_000, 40_001))
+    });
+    let own = backend(super::CLIENT_PARTY.v4, 80);
+    let six = backend(super::SERVER_PARTY.v6, 80);
+    let specs = [
+        service("web", VIP, 80, &[server(), stranger()]),
+        service("self", VIP, 81, &[own]),
+        service("empty", VIP, 82, &[]),
+        service("six", VIP_V6, 80, &[six]),
+        service("node", NODE, 443, &[server()]),
+        service("far", EXTERNAL, 80, &[backend(FAR, 80)]),
+    ];
+    with_services(snapshot, &specs.concat())
 }
 
 struct Exercise {
@@ -131,6 +158,22 @@ impl Exercise {
             if handover.must_be_withdrawn(&outcome) {
                 engine.withdraw(&handover);
             }
+        }
+        if let Outcome::Return {
+            handover, length, ..
+        } = outcome
+        {
+            assert_eq!((records.len(), handover.to), (told + 1, from));
+            let mut answer = FrameBytes {
+                head: &mut *frame.head,
+                head_length: usize::from(length),
+                tail: &[],
+            };
+            let outcome = engine.ingress(&handover, &mut answer, now, records);
+            assert_eq!(outcome, Outcome::Transmit(from));
+            assert_eq!(records.len(), told + 1);
+            finish_checksum(&mut answer);
+            return;
         }
         let told = records.len() - told;
         let end = end_of(outcome, &frame);

@@ -5,6 +5,7 @@
 
 pub mod build;
 pub mod exercise;
+pub mod services;
 
 use portcullis_engine::{
     Checksum, Drop, Endpoint, EndpointId, EndpointIndex, EndpointKind, Engine, EngineSettings,

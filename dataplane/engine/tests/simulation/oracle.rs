@@ -142,6 +142,11 @@ impl Oracle {
         (now.0 - memory.seen.0 <= seconds * 1_000_000_000).then_some(memory.opened_by)
     }
 
+    /// Who opened a flow last, however long ago.
+    pub fn opened_by(&self, flow: &Flow) -> Option<Side> {
+        self.flows.get(flow).map(|memory| memory.opened_by)
+    }
+
     /// Whether a packet may pass at a pod, by the plain reading.
     pub fn may_pass(
         &self,
@@ -163,13 +168,20 @@ impl Oracle {
 
     /// What judges a packet in place of itself: of a later fragment, which must not have passed
     /// without it, the first.
-    pub fn first_of(&mut self, from: EndpointId, packet: &Packet) -> Option<Packet> {
+    ///
+    /// `original` is the packet as it came, which names its datagram.
+    pub fn first_of(
+        &mut self,
+        from: EndpointId,
+        original: &Packet,
+        packet: &Packet,
+    ) -> Option<Packet> {
         let fragment = packet.fragment?;
         let protocol = match packet.source {
             IpAddr::V4(_) => packet.protocol().number(),
             IpAddr::V6(_) => 0,
         };
-        let ends = (packet.source, packet.destination);
+        let ends = (original.source, original.destination);
         let key = (from, ends.0, ends.1, fragment.identification, protocol);
         if fragment.offset == 0 {
             self.firsts.insert(key, *packet);
@@ -177,7 +189,11 @@ impl Oracle {
         }
         let first = self.firsts.get(&key).copied();
         assert!(first.is_some(), "passed without the first: {packet:?}");
-        first
+        first.map(|first| Packet {
+            source: packet.source,
+            destination: packet.destination,
+            ..first
+        })
     }
 
     /// Whether an ICMP error about this flow may pass at its pod.
@@ -189,15 +205,18 @@ impl Oracle {
     /// Remembers a packet that passed at a pod.
     pub fn remember(
         &mut self,
-        pod: EndpointId,
+        snapshot: &Snapshot,
+        pod: &Endpoint,
         sender: Side,
         packet: &Packet,
         ticket: Option<FlowTicket>,
         now: Now,
     ) {
-        let flow = flow_of(pod, sender, packet);
+        let flow = flow_of(pod.id, sender, packet);
         let opened_by = match (read(packet).0, self.opener(&flow, now)) {
             (Sort::Opener, _) | (_, None) => sender,
+            // It was revoked meanwhile, and begun anew from the other side.
+            (_, Some(side)) if !is_allowed(snapshot, pod, &flow, side) => sender,
             (_, Some(side)) => side,
         };
         let memory = Memory {

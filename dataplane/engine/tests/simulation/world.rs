@@ -1,8 +1,11 @@
 //! What the simulation is made of: chance, snapshots and packets.
 
 use crate::network::build::{Build, party_of, quote, v4, v6};
+use crate::network::services::*;
 use crate::network::*;
-use portcullis_engine::{EndpointId, EndpointIndex, Snapshot};
+use portcullis_engine::{
+    BackendState, EndpointId, EndpointIndex, ExitPlan, GatewayPlace, ServiceSpec, Snapshot,
+};
 use portcullis_policy::Tables;
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -38,7 +41,8 @@ impl Chance {
 }
 
 /// Policies that come and go.
-const POLICIES: [&str; 7] = [
+const POLICIES: [&str; 8] = [
+    "",
     ALLOW_CLIENT,
     DENY_ALL,
     CLIENT_SILENT,
@@ -121,8 +125,11 @@ fn tables_for(population: Population, mask: usize) -> Arc<Tables> {
         let policies: Vec<&str> = (0..POLICIES.len())
             .filter(|bit| mask >> bit & 1 == 1)
             .map(|bit| POLICIES[bit])
+            .filter(|policy| !policy.is_empty())
             .collect();
-        tables_of(&pods, &policies, 0)
+        let through = [GATEWAY_NODE, CLIENT_THROUGH_GATEWAY];
+        let gateway = if mask & 1 == 1 { &through[..] } else { &[] };
+        tables_of(&pods, &[policies, gateway.to_vec()].concat(), 0)
     };
     KNOWN.with_borrow_mut(|known| Arc::clone(known.entry((population, mask)).or_insert_with(made)))
 }
@@ -161,7 +168,68 @@ pub fn snapshot_by(
             endpoint.policy = None;
         }
     }
-    (next, population)
+    next.exits = Arc::new(plan_by(chance));
+    (with_services(next, &services_by(chance)), population)
+}
+
+/// Services whose backends come, go and terminate.
+fn services_by(chance: &mut Chance) -> Vec<ServiceSpec> {
+    let mut specs = Vec::new();
+    for (name, frontend, port) in [
+        ("web", VIP, 80),
+        ("dns", VIP, 53),
+        ("web6", VIP_V6, 80),
+        ("node", NODE, 443),
+        ("out", EXTERNAL, 80),
+    ] {
+        let mut backends = Vec::new();
+        for party in [CLIENT_PARTY, SERVER_PARTY, STRANGER_PARTY] {
+            let address = match frontend.is_ipv4() {
+                true => IpAddr::V4(party.v4),
+                false => IpAddr::V6(party.v6),
+            };
+            let mut backend = backend(address, 80);
+            if chance.one_in(6) {
+                backend.state = BackendState::Terminating;
+            }
+            if !chance.one_in(3) {
+                backends.push(backend);
+            }
+        }
+        if frontend.is_ipv4() && chance.one_in(3) {
+            backends.push(backend(WORLD_PARTY.v4, 80));
+        }
+        let mut made = service(name, frontend, port, &backends);
+        if chance.one_in(4) {
+            made.iter_mut()
+                .for_each(|spec| spec.affinity = Some(std::time::Duration::from_secs(20)));
+        }
+        if !chance.one_in(8) {
+            specs.extend(made);
+        }
+    }
+    specs
+}
+
+/// A way out with few ports, so that they run out.
+fn plan_by(chance: &mut Chance) -> ExitPlan {
+    let ports = (40_000, chance.pick(&[40_002, 40_010]));
+    let place = match chance.below(5) {
+        0 => GatewayPlace::NoAddress,
+        1 => GatewayPlace::Elsewhere(IpAddr::V4(ROUTER_V4)),
+        _ => GatewayPlace::Here(vec![EGRESS, EGRESS_V6]),
+    };
+    let mut plan = ExitPlan {
+        gateways: vec![vec![place]],
+        ..plan(ports)
+    };
+    if !chance.one_in(3) {
+        plan.masquerade = vec![NODE, NODE_V6];
+    }
+    if chance.one_in(8) {
+        plan.ports.remove(&EGRESS);
+    }
+    plan
 }
 
 fn snapshot_parts(tables: Arc<Tables>, generation: u64, population: Population) -> Snapshot {
@@ -217,6 +285,14 @@ pub fn frames_by(chance: &mut Chance, snapshot: &Snapshot, from: EndpointIndex) 
     {
         build.source = *own;
     }
+    if chance.one_in(3) {
+        build.destination = match (is_v4, from == UPLINK) {
+            (true, true) => chance.pick(&[NODE, NODE, EXTERNAL, EGRESS]),
+            (true, false) => chance.pick(&[VIP, VIP, VIP, NODE, EXTERNAL]),
+            (false, true) => chance.pick(&[NODE_V6, EGRESS_V6]),
+            (false, false) => VIP_V6,
+        };
+    }
     if chance.one_in(30) {
         let other = party_of(chance.pick(&ENDPOINTS));
         build.source = if is_v4 {
@@ -241,6 +317,48 @@ pub fn frames_by(chance: &mut Chance, snapshot: &Snapshot, from: EndpointIndex) 
         frame.truncate(chance.below(frame.len()));
     }
     vec![frame]
+}
+
+/// What whoever got a frame might say to it: an answer, or an ICMP error. None for what has no
+/// ports of its own.
+pub fn reply_by(chance: &mut Chance, from: EndpointIndex, frame: &[u8]) -> Option<Vec<u8>> {
+    let to = if from == UPLINK { CLIENT } else { UPLINK };
+    let mut build = v4(from, to);
+    let (protocol, at) = if frame[12..14] == [0x08, 0] {
+        if frame[14] != 0x45 || frame[20] & 0x3f != 0 || frame[21] != 0 {
+            return None;
+        }
+        let four = |at: usize| IpAddr::from(<[u8; 4]>::try_from(&frame[at..at + 4]).unwrap());
+        (build.source, build.destination) = (four(30), four(26));
+        (frame[23], 34)
+    } else {
+        let sixteen = |at: usize| IpAddr::from(<[u8; 16]>::try_from(&frame[at..at + 16]).unwrap());
+        (build.source, build.destination) = (sixteen(38), sixteen(22));
+        (frame[20], 54)
+    };
+    // Extension headers: not read here.
+    if !matches!(protocol, 1 | 6 | 17 | 58 | 132) {
+        return None;
+    }
+    build.is_partial = chance.one_in(2);
+    let word = |at: usize| u16::from_be_bytes([frame[at], frame[at + 1]]);
+    let is_request = frame[at] == 8 || frame[at] == 128;
+    let ports = (word(at + 2), word(at));
+    if chance.one_in(5) && (is_request || !matches!(protocol, 1 | 58)) {
+        let (kind, code) = if at == 34 { (3, 3) } else { (1, 4) };
+        return Some(build.icmp(kind, code, [0; 4], quote(frame)));
+    }
+    Some(match protocol {
+        6 => build.tcp(
+            ports,
+            chance.pick(&[0x12, 0x12, 0x10, 0x18, 0x11, 0x04]),
+            b"reply",
+        ),
+        17 => build.udp(ports, b"reply"),
+        132 => build.sctp(ports, b"reply"),
+        1 | 58 if is_request => build.echo(false, word(at + 4)),
+        _ => return None,
+    })
 }
 
 /// A frame in pieces, of a datagram that is one of few, so that it meets others.
