@@ -64,7 +64,7 @@ fn walk(
 fn pass(engine: &mut Engine, from: EndpointIndex, to: EndpointIndex, frame: &mut Kept) {
     let mut records = Vec::new();
     let outcome = frame.lend(|frame| walk(engine, from, frame, LATER, &mut records));
-    assert_eq!(outcome, Outcome::Transmit(to));
+    assert!(matches!(outcome, Outcome::Transmit(at, _) if at == to));
 }
 
 /// Bytes of this process that are in memory. [proc_pid_statm(5)]
@@ -155,7 +155,7 @@ fn ways_out(criterion: &mut Criterion) {
             }
             query.original[34..36].copy_from_slice(&(number as u16).to_be_bytes());
             let outcome = query.lend(|frame| walk(&mut engine, CLIENT, frame, now, &mut records));
-            assert_eq!(outcome, Outcome::Transmit(UPLINK));
+            assert!(matches!(outcome, Outcome::Transmit(UPLINK, _)));
         });
     });
     group.finish();
@@ -179,7 +179,10 @@ fn many_flows(criterion: &mut Criterion) {
         query.lend(|frame| walk(engine, HOST, frame, LATER, &mut records))
     };
     for number in 0..FLOWS {
-        assert_eq!(send(&mut engine, number), Outcome::Transmit(SERVER));
+        assert!(matches!(
+            send(&mut engine, number),
+            Outcome::Transmit(SERVER, _)
+        ));
     }
     assert_eq!(engine.flows_count(), FLOWS as usize);
     let bytes = resident() - before;
@@ -198,7 +201,10 @@ fn many_flows(criterion: &mut Criterion) {
             bencher.iter(|| {
                 chance = chance.wrapping_mul(0x5851_f42d_4c95_7f2d).wrapping_add(1);
                 let number = ((chance >> 33) % u64::from(of)) as u32;
-                assert_eq!(send(&mut engine, number), Outcome::Transmit(SERVER));
+                assert!(matches!(
+                    send(&mut engine, number),
+                    Outcome::Transmit(SERVER, _)
+                ));
             });
         });
     }

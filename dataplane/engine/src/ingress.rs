@@ -58,14 +58,7 @@ impl Walk<'_> {
             change => change?,
         };
         let next_hop = self.next_hop(handover, endpoint, &packet)?;
-        let told = match &admission {
-            Some(Admission::Known { ticket, .. }) => self.flows.flow(*ticket),
-            _ => None,
-        };
-        let payload_max = smaller_known(
-            told.map_or(0, |flow| flow.payload_max.0),
-            handover.payload_max,
-        );
+        let payload_max = self.payload_max(handover, &admission);
         let outcome = outcome_for(handover, endpoint, &packet, payload_max)?;
         if let Some(admission) = &admission {
             self.enter_at_target(handover, admission, &packet)?;
@@ -82,6 +75,16 @@ impl Walk<'_> {
         let is_new = handover.is_opening || matches!(admission, Some(Admission::New { .. }));
         self.tell_flow(endpoint, &packet, is_new);
         Ok(outcome)
+    }
+
+    /// The largest TCP payload that both ends have said they take; zero when neither has.
+    fn payload_max(&self, handover: &Handover, admission: &Option<Admission>) -> u16 {
+        let told = match admission {
+            Some(Admission::Known { ticket, .. }) => self.flows.flow(*ticket),
+            _ => None,
+        };
+        let own = told.map_or(0, |flow| flow.payload_max.0);
+        smaller_known(own, handover.payload_max)
     }
 
     /// Begins or notes the flow of a packet that is about to be delivered to a pod.
