@@ -68,7 +68,7 @@ fn a_killed_daemon_cuts_pods_off_and_a_new_one_resumes() {
         thread::sleep(Duration::from_millis(50));
         let (dead, asked) = (Instant::now(), prober.sent());
         thread::sleep(Duration::from_secs(1));
-        assert!(prober.sent() > asked + 50, "it keeps asking");
+        assert!(prober.sent() > asked + 10, "it keeps asking");
         assert_eq!(
             prober.answers_since(dead),
             0,

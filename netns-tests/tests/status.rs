@@ -78,6 +78,7 @@ fn machines_read_endpoints_identities_documents_and_generations() {
         json!({
             "uplink": "eth0",
             "xdp_mode": "generic",
+            "checksums": "offload",
             "policy_enforcement_mode": "default",
             "pod_cidrs": ["10.0.1.0/24", "fd00:10:1::/64"],
         })
