@@ -5,9 +5,9 @@ use portcullis_engine::{
     MacAddress, Now, Outcome, Record, Snapshot,
 };
 use portcullis_policy::{
-    Generation, Identity, IdentityAllocator, NodeFacts, Settings, compile, parse_documents,
+    Document, Generation, Identity, IdentityAllocator, NodeFacts, Settings, compile,
+    parse_documents,
 };
-use std::fmt::Write;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 
@@ -107,39 +107,43 @@ fn frame(from: usize, to: usize) -> [u8; LENGTH] {
     bytes
 }
 
-fn documents(pods: usize, policies: usize) -> String {
-    let mut text = String::from("apiVersion: v1\nkind: Namespace\nmetadata: {name: bench}\n");
+/// Documents of one file: a file may have no more than 10 000.
+const DOCUMENTS_MAX: usize = 1000;
+
+fn documents(pods: usize, policies: usize) -> Vec<Document> {
+    let mut texts = vec!["apiVersion: v1\nkind: Namespace\nmetadata: {name: bench}\n".to_owned()];
     for pod in 0..pods {
         let address = address(pod);
-        let _ = write!(
-            text,
-            "---\napiVersion: v1\nkind: Pod\nmetadata: {{name: pod-{pod}, namespace: bench, labels: \
+        texts.push(format!(
+            "apiVersion: v1\nkind: Pod\nmetadata: {{name: pod-{pod}, namespace: bench, labels: \
              {{app: many}}}}\nstatus: {{podIPs: [{{ip: {address}}}]}}\n"
-        );
+        ));
     }
-    let mut policy = |number: usize, peer: &str, ports: &str| {
-        let _ = write!(
-            text,
-            "---\napiVersion: cilium.io/v2\nkind: CiliumNetworkPolicy\nmetadata: {{name: p-{number}, \
+    let policy = |number: usize, peer: &str, ports: &str| {
+        format!(
+            "apiVersion: cilium.io/v2\nkind: CiliumNetworkPolicy\nmetadata: {{name: p-{number}, \
              namespace: bench}}\nspec:\n  endpointSelector: {{matchLabels: {{app: many}}}}\n  \
              ingress:\n  - fromEndpoints: [{{matchLabels: {{app: {peer}}}}}]\n{ports}"
-        );
+        )
     };
     for number in 1..policies {
         let ports = format!(
             "    toPorts: [{{ports: [{{port: '{}', protocol: TCP}}]}}]\n",
             1024 + number
         );
-        policy(number, &format!("caller-{number}"), &ports);
+        texts.push(policy(number, &format!("caller-{number}"), &ports));
     }
-    policy(0, "many", "");
-    text
+    texts.push(policy(0, "many", ""));
+    let settings = Settings::default();
+    let parse = |texts: &[String]| {
+        parse_documents("bench.yaml", &texts.join("---\n"), &settings).expect("right documents")
+    };
+    texts.chunks(DOCUMENTS_MAX).flat_map(parse).collect()
 }
 
 fn snapshot(pods: usize, policies: usize) -> Snapshot {
     let settings = Settings::default();
-    let text = documents(pods, policies);
-    let documents = parse_documents("bench.yaml", &text, &settings).expect("right documents");
+    let documents = documents(pods, policies);
     let facts = NodeFacts {
         pod_cidrs: vec![(IpAddr::V4(Ipv4Addr::new(10, 0, 1, 0)), 24)],
         ..NodeFacts::default()
