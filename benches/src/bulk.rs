@@ -30,10 +30,12 @@ pub struct Bulk {
 impl Bulk {
     /// Opens the streams and starts to send.
     ///
+    /// # Errors
+    /// A connection fails.
+    ///
     /// # Panics
-    /// When a connection fails.
-    #[must_use]
-    pub fn start(pair: &Pair, streams: usize) -> Self {
+    /// When the port is taken.
+    pub fn start(pair: &Pair, streams: usize) -> io::Result<Self> {
         let to = pair.server_at(BULK_PORT);
         let listener = pair.server().call(move || TcpListener::bind(to));
         let listener = listener.expect("the port is free");
@@ -42,9 +44,8 @@ impl Bulk {
         let mut threads = Vec::new();
         for _ in 0..streams {
             let connecting = pair.client.place.thread(move || connect(to));
-            let sender = connecting.join().expect("it does not panic");
-            let sender = sender.expect("it is let in");
-            let (receiver, _) = listener.accept().expect("somebody has connected");
+            let sender = connecting.join().expect("it does not panic")?;
+            let (receiver, _) = listener.accept()?;
             let count = received.clone();
             threads.push(pair.server().thread(move || {
                 pin(WORKER_CORE);
@@ -56,11 +57,11 @@ impl Bulk {
                 send(sender, &until)
             }));
         }
-        Self {
+        Ok(Self {
             is_over,
             received,
             threads,
-        }
+        })
     }
 
     /// Bytes that the server has read.
@@ -71,16 +72,17 @@ impl Bulk {
 
     /// Ends the streams.
     ///
+    /// # Errors
+    /// One of them had failed.
+    ///
     /// # Panics
-    /// When one failed.
-    pub fn end(self) {
+    /// Never: no stream's thread does.
+    pub fn end(self) -> io::Result<()> {
         self.is_over.store(true, Relaxed);
-        for thread in self.threads {
-            thread
-                .join()
-                .expect("it does not panic")
-                .expect("the stream holds");
-        }
+        let ends = self.threads.into_iter().map(JoinHandle::join);
+        // All are waited for, whatever the first says.
+        let ends: Vec<_> = ends.map(|end| end.expect("it does not panic")).collect();
+        ends.into_iter().collect()
     }
 }
 

@@ -7,6 +7,7 @@ use crate::figure::{Figure, Samples};
 use crate::ledger;
 use crate::machine::{CLIENT_CORE, WORKER_CORE};
 use crate::path::{LARGE_MTU, PATH_MTU, Pair, Path};
+use std::io;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
@@ -123,41 +124,41 @@ impl Measure {
 
     /// Takes one sample. Gives the number of datagrams that were sent.
     ///
+    /// # Errors
+    /// A connection fails; nothing is added to the samples then.
+    ///
     /// # Panics
-    /// When a client fails.
-    pub fn take(self, pair: &Pair, span: Duration, samples: &mut Samples) -> u64 {
+    /// When a client cannot be started.
+    pub fn take(self, pair: &Pair, span: Duration, samples: &mut Samples) -> io::Result<u64> {
         let path = pair.path;
         match self {
-            Self::FloodOne => return self.flood(pair, span, (1, &[CLIENT_CORE]), samples),
-            Self::FloodMany => return self.flood(pair, span, (1000, &[CLIENT_CORE]), samples),
+            Self::FloodOne => return Ok(self.flood(pair, span, (1, &[CLIENT_CORE]), samples)),
+            Self::FloodMany => return Ok(self.flood(pair, span, (1000, &[CLIENT_CORE]), samples)),
             Self::FloodBoth => {
                 let cores = [CLIENT_CORE, WORKER_CORE];
-                return self.flood(pair, span, (1000, &cores), samples);
+                return Ok(self.flood(pair, span, (1000, &cores), samples));
             }
-            Self::Tcp => self.bulk(pair, span, 1, samples),
-            Self::Tcp8 => self.bulk(pair, span, 8, samples),
+            Self::Tcp => self.bulk(pair, span, 1, samples)?,
+            Self::Tcp8 => self.bulk(pair, span, 8, samples)?,
             Self::TcpLarge | Self::TcpLarge8 => {
+                let streams = if self == Self::TcpLarge { 1 } else { 8 };
                 pair.set_route_mtu(LARGE_MTU);
-                self.bulk(
-                    pair,
-                    span,
-                    if self == Self::TcpLarge { 1 } else { 8 },
-                    samples,
-                );
+                let done = self.bulk(pair, span, streams, samples);
                 pair.set_route_mtu(PATH_MTU);
+                done?;
             }
             Self::Connections => {
-                let rate = clients::connections(pair, span);
+                let rate = clients::connections(pair, span)?;
                 samples.add(Figure::Rate(self), path, rate);
             }
             Self::RoundTrips => {
-                let trips = clients::round_trips(pair, span);
+                let trips = clients::round_trips(pair, span)?;
                 samples.add(Figure::P50, path, trips.p50);
                 samples.add(Figure::P99, path, trips.p99);
                 samples.add(Figure::P999, path, trips.p999);
             }
         }
-        0
+        Ok(0)
     }
 
     fn flood(
@@ -174,11 +175,18 @@ impl Measure {
         sent
     }
 
-    fn bulk(self, pair: &Pair, span: Duration, streams: usize, samples: &mut Samples) {
-        let bulk = Bulk::start(pair, streams);
+    fn bulk(
+        self,
+        pair: &Pair,
+        span: Duration,
+        streams: usize,
+        samples: &mut Samples,
+    ) -> io::Result<()> {
+        let bulk = Bulk::start(pair, streams)?;
         let watched = self.watch(pair, span, || bulk.received());
-        bulk.end();
+        bulk.end()?;
         watched.note(self, pair, 1e9, 8e-9, samples);
+        Ok(())
     }
 
     /// Counts for a while, after a while for warming up.

@@ -167,6 +167,7 @@ pub(crate) mod tests {
             },
             rounds: 3,
             skipped: [("nft_10".to_owned(), "nft is missing".to_owned())].into(),
+            failures: BTreeMap::new(),
             samples,
             balances: BTreeMap::new(),
             checksum_errors: BTreeMap::new(),

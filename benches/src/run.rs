@@ -9,6 +9,7 @@ use crate::measure::Measure;
 use crate::path::{Pair, Path};
 use netns_tests::{Lab, STATE_DIRECTORY};
 use std::collections::BTreeMap;
+use std::io;
 use std::time::{Duration, Instant};
 
 /// Pods of a full node.
@@ -57,6 +58,8 @@ pub struct Findings {
     pub rounds: usize,
     /// What could not be measured, and why.
     pub skipped: BTreeMap<String, String>,
+    /// Connections that failed: how often, and the last error, by path and measurement.
+    pub failures: BTreeMap<(Path, Measure), (usize, String)>,
     /// Every sample.
     pub samples: Samples,
     /// What became of the datagrams that went through the daemons.
@@ -78,6 +81,10 @@ impl Findings {
     #[must_use]
     pub fn faults(&self) -> Vec<String> {
         let mut faults = Vec::new();
+        for ((path, measure), (count, why)) in &self.failures {
+            let (path, measure) = (path.key(), measure.key());
+            faults.push(format!("{path}: {measure} failed in {count} rounds: {why}"));
+        }
         for (path, balance) in &self.balances {
             let count = balance.unexplained();
             if count > 0 {
@@ -112,14 +119,28 @@ pub fn run(plan: Plan, has_precedence: bool) -> Option<Findings> {
         rest.push(at_rest(&pair.lab, 2, plan.idle));
     }
 
-    let mut samples = Samples::default();
+    let (mut samples, mut failures) = (Samples::default(), BTreeMap::new());
     let before: Vec<Counters> = pairs.iter().map(Counters::read).collect();
     let mut sent = vec![0; pairs.len()];
     let mut rounds = 0;
     let rounds_since = Instant::now();
     while rounds < plan.rounds && (rounds == 0 || rounds_since.elapsed() < plan.rounds_end) {
         tell(since, &format!("round {} of {}", rounds + 1, plan.rounds));
-        round(&pairs, rounds, plan.span, &mut samples, &mut sent);
+        let order = (0..pairs.len()).map(|turn| (rounds + turn) % pairs.len());
+        round(
+            &pairs,
+            order,
+            plan.span,
+            &mut samples,
+            |index, measure, result| match result {
+                Ok(count) => sent[index] += count,
+                Err(error) => {
+                    let key = (pairs[index].path, measure);
+                    let failure = failures.entry(key).or_insert((0, String::new()));
+                    *failure = (failure.0 + 1, error.to_string());
+                }
+            },
+        );
         rounds += 1;
     }
 
@@ -163,6 +184,7 @@ pub fn run(plan: Plan, has_precedence: bool) -> Option<Findings> {
         plan,
         rounds,
         skipped,
+        failures,
         samples,
         balances,
         checksum_errors,
@@ -194,13 +216,18 @@ fn make_pairs(since: Instant, plan: &Plan) -> Option<(Vec<Pair>, BTreeMap<String
     Some((pairs, skipped))
 }
 
-/// Each measurement on each path; another path is first in each round.
-fn round(pairs: &[Pair], number: usize, span: Duration, samples: &mut Samples, sent: &mut [u64]) {
+/// Each measurement on each path, in this order: another path is first in each round.
+fn round(
+    pairs: &[Pair],
+    order: impl Iterator<Item = usize> + Clone,
+    span: Duration,
+    samples: &mut Samples,
+    mut note: impl FnMut(usize, Measure, io::Result<u64>),
+) {
     for measure in Measure::ALL {
-        for turn in 0..pairs.len() {
-            let index = (number + turn) % pairs.len();
+        for index in order.clone() {
             if measure.fits(pairs[index].path) {
-                sent[index] += measure.take(&pairs[index], span, samples);
+                note(index, measure, measure.take(&pairs[index], span, samples));
             }
         }
     }
