@@ -39,29 +39,37 @@ impl Bulk {
         let to = pair.server_at(BULK_PORT);
         let listener = pair.server().call(move || TcpListener::bind(to));
         let listener = listener.expect("the port is free");
-        let is_over = Arc::new(AtomicBool::new(false));
-        let received = Arc::new(AtomicU64::new(0));
-        let mut threads = Vec::new();
+        let mut bulk = Self {
+            is_over: Arc::new(AtomicBool::new(false)),
+            received: Arc::new(AtomicU64::new(0)),
+            threads: Vec::new(),
+        };
         for _ in 0..streams {
-            let connecting = pair.client.place.thread(move || connect(to));
-            let sender = connecting.join().expect("it does not panic")?;
-            let (receiver, _) = listener.accept()?;
-            let count = received.clone();
-            threads.push(pair.server().thread(move || {
-                pin(WORKER_CORE);
-                receive(receiver, &count)
-            }));
-            let until = is_over.clone();
-            threads.push(pair.client.place.thread(move || {
-                pin(CLIENT_CORE);
-                send(sender, &until)
-            }));
+            if let Err(error) = bulk.open(pair, &listener) {
+                // What the other streams say of it is the same, or nothing.
+                let _ = bulk.end();
+                return Err(error);
+            }
         }
-        Ok(Self {
-            is_over,
-            received,
-            threads,
-        })
+        Ok(bulk)
+    }
+
+    fn open(&mut self, pair: &Pair, listener: &TcpListener) -> io::Result<()> {
+        let to = pair.server_at(BULK_PORT);
+        let connecting = pair.client.place.thread(move || connect(to));
+        let sender = connecting.join().expect("it does not panic")?;
+        let (receiver, _) = listener.accept()?;
+        let count = self.received.clone();
+        self.threads.push(pair.server().thread(move || {
+            pin(WORKER_CORE);
+            receive(receiver, &count)
+        }));
+        let until = self.is_over.clone();
+        self.threads.push(pair.client.place.thread(move || {
+            pin(CLIENT_CORE);
+            send(sender, &until)
+        }));
+        Ok(())
     }
 
     /// Bytes that the server has read.

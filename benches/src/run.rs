@@ -9,7 +9,6 @@ use crate::measure::Measure;
 use crate::path::{Pair, Path};
 use netns_tests::{Lab, STATE_DIRECTORY};
 use std::collections::BTreeMap;
-use std::io;
 use std::time::{Duration, Instant};
 
 /// Pods of a full node.
@@ -58,8 +57,8 @@ pub struct Findings {
     pub rounds: usize,
     /// What could not be measured, and why.
     pub skipped: BTreeMap<String, String>,
-    /// Connections that failed: how often, and the last error, by path and measurement.
-    pub failures: BTreeMap<(Path, Measure), (usize, String)>,
+    /// Where a connection failed, and how: it was not tried again.
+    pub failures: BTreeMap<(Path, Measure), String>,
     /// Every sample.
     pub samples: Samples,
     /// What became of the datagrams that went through the daemons.
@@ -81,9 +80,9 @@ impl Findings {
     #[must_use]
     pub fn faults(&self) -> Vec<String> {
         let mut faults = Vec::new();
-        for ((path, measure), (count, why)) in &self.failures {
+        for ((path, measure), why) in &self.failures {
             let (path, measure) = (path.key(), measure.key());
-            faults.push(format!("{path}: {measure} failed in {count} rounds: {why}"));
+            faults.push(format!("{path}: {measure} failed: {why}"));
         }
         for (path, balance) in &self.balances {
             let count = balance.unexplained();
@@ -126,21 +125,26 @@ pub fn run(plan: Plan, has_precedence: bool) -> Option<Findings> {
     let rounds_since = Instant::now();
     while rounds < plan.rounds && (rounds == 0 || rounds_since.elapsed() < plan.rounds_end) {
         tell(since, &format!("round {} of {}", rounds + 1, plan.rounds));
-        let order = (0..pairs.len()).map(|turn| (rounds + turn) % pairs.len());
-        round(
-            &pairs,
-            order,
-            plan.span,
-            &mut samples,
-            |index, measure, result| match result {
-                Ok(count) => sent[index] += count,
-                Err(error) => {
-                    let key = (pairs[index].path, measure);
-                    let failure = failures.entry(key).or_insert((0, String::new()));
-                    *failure = (failure.0 + 1, error.to_string());
+        for measure in Measure::ALL {
+            for turn in 0..pairs.len() {
+                // Another path is first in each round.
+                let index = (rounds + turn) % pairs.len();
+                let (pair, key) = (&pairs[index], (pairs[index].path, measure));
+                if !measure.fits(pair.path) || failures.contains_key(&key) {
+                    continue;
                 }
-            },
-        );
+                match measure.take(pair, plan.span, &mut samples) {
+                    Ok(count) => sent[index] += count,
+                    Err(error) => {
+                        tell(
+                            since,
+                            &format!("FAILED {} on {}: {error}", measure.key(), pair.path.key()),
+                        );
+                        failures.insert(key, error.to_string());
+                    }
+                }
+            }
+        }
         rounds += 1;
     }
 
@@ -214,23 +218,6 @@ fn make_pairs(since: Instant, plan: &Plan) -> Option<(Vec<Pair>, BTreeMap<String
         }
     }
     Some((pairs, skipped))
-}
-
-/// Each measurement on each path, in this order: another path is first in each round.
-fn round(
-    pairs: &[Pair],
-    order: impl Iterator<Item = usize> + Clone,
-    span: Duration,
-    samples: &mut Samples,
-    mut note: impl FnMut(usize, Measure, io::Result<u64>),
-) {
-    for measure in Measure::ALL {
-        for index in order.clone() {
-            if measure.fits(pairs[index].path) {
-                note(index, measure, measure.take(&pairs[index], span, samples));
-            }
-        }
-    }
 }
 
 fn errors_of(pair: &Pair) -> BTreeMap<String, u64> {

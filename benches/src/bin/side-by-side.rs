@@ -73,7 +73,7 @@ impl Arguments {
         let (rounds, span, rounds_end) = if self.quick {
             (3, Duration::from_millis(150), Duration::from_secs(75))
         } else {
-            (5, Duration::from_millis(700), Duration::from_secs(600))
+            (5, Duration::from_millis(400), Duration::from_secs(600))
         };
         Plan {
             rounds: self.rounds.map_or(rounds, usize::from),
