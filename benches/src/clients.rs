@@ -1,6 +1,7 @@
 //! Clients and servers of our own, where iperf3 has none: threads inside the pods.
 
 use crate::figure::quantile;
+use crate::machine::{CLIENT_CORE, WORKER_CORE, pin};
 use crate::path::Pair;
 use crate::policies::{ANSWER_PORT, CONNECTION_PORT, FLOOD_PORT};
 use nix::errno::Errno;
@@ -21,45 +22,78 @@ const REQUEST: usize = 16;
 /// How long a client waits for its server before the sample is given up.
 const PATIENCE: Duration = Duration::from_secs(2);
 
-/// What came of a flood.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Flooded {
-    /// Datagrams that the kernel took from the sender.
-    pub sent: u64,
-    /// For how long it was sent.
-    pub span: Duration,
-}
-
-/// Sends small datagrams as fast as one core can; the receiving socket drops nearly all, counted.
+/// Senders of small datagrams, until it is ended; the receiving socket drops nearly all, counted.
 ///
-/// One `send` gives the kernel 64 datagrams, which it separates before the pod's interface: so the
+/// One `send` gives the kernel 64 datagrams, which it separates before the pod's interface: so a
 /// sender is faster than any path.
-///
-/// # Panics
-/// When a socket fails.
-#[must_use]
-pub fn flood(pair: &Pair, span: Duration) -> Flooded {
-    let to = pair.server_at(FLOOD_PORT);
-    let receiver = pair.server.place.call(move || UdpSocket::bind(to));
-    let receiver = receiver.expect("the port is free");
-    // As small as the kernel lets it be: what is not read takes the shortest way out.
-    setsockopt(&receiver, sockopt::RcvBuf, &1).expect("a socket has a buffer");
-    let sender = pair.client.place.thread(move || send_flood(to, span));
-    let (sent, span) = sender.join().expect("it does not panic").expect("it sends");
-    // The last ones may still be on their way.
-    std::thread::sleep(Duration::from_millis(300));
-    drop(receiver);
-    Flooded { sent, span }
+#[derive(Debug)]
+pub struct Flood {
+    is_over: Arc<AtomicBool>,
+    senders: Vec<JoinHandle<io::Result<u64>>>,
+    _receiver: UdpSocket,
 }
 
-fn send_flood(to: SocketAddr, span: Duration) -> io::Result<(u64, Duration)> {
-    let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))?;
-    socket.connect(to)?;
-    setsockopt(&socket, sockopt::UdpGsoSegment, &(SMALL_PAYLOAD as i32))?;
+impl Flood {
+    /// Starts one sender on each of `cores`, which takes turns among `flows` flows.
+    ///
+    /// # Panics
+    /// When the port is taken.
+    #[must_use]
+    pub fn start(pair: &Pair, flows: usize, cores: &[usize]) -> Self {
+        let to = pair.server_at(FLOOD_PORT);
+        let receiver = pair.server().call(move || UdpSocket::bind(to));
+        let receiver = receiver.expect("the port is free");
+        // As small as the kernel lets it be: what is not read takes the shortest way out.
+        setsockopt(&receiver, sockopt::RcvBuf, &1).expect("a socket has a buffer");
+        let is_over = Arc::new(AtomicBool::new(false));
+        let start = |&core: &usize| {
+            let until = is_over.clone();
+            let flows = flows.div_ceil(cores.len());
+            pair.client.place.thread(move || {
+                pin(core);
+                send_flood(to, flows, &until)
+            })
+        };
+        let senders = cores.iter().map(start).collect();
+        Self {
+            is_over,
+            senders,
+            _receiver: receiver,
+        }
+    }
+
+    /// Ends it, and gives how many datagrams the kernel took from the senders.
+    ///
+    /// # Panics
+    /// When a socket failed.
+    #[must_use]
+    pub fn end(self) -> u64 {
+        self.is_over.store(true, Relaxed);
+        let sent = self
+            .senders
+            .into_iter()
+            .map(|sender| sender.join().expect("it does not panic").expect("it sends"))
+            .sum();
+        // The last ones may still be on their way.
+        std::thread::sleep(Duration::from_millis(30));
+        sent
+    }
+}
+
+fn send_flood(to: SocketAddr, flows: usize, is_over: &AtomicBool) -> io::Result<u64> {
+    let mut sockets = Vec::with_capacity(flows);
+    for _ in 0..flows {
+        let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))?;
+        socket.connect(to)?;
+        setsockopt(&socket, sockopt::UdpGsoSegment, &(SMALL_PAYLOAD as i32))?;
+        sockets.push(socket);
+    }
     let bytes = [0x55; SMALL_PAYLOAD * DATAGRAMS_PER_SEND];
-    let since = Instant::now();
     let mut sent = 0;
-    while since.elapsed() < span {
+    for socket in sockets.iter().cycle() {
+        if is_over.load(Relaxed) {
+            break;
+        }
         sent += match socket.send(&bytes) {
             Ok(_) => DATAGRAMS_PER_SEND as u64,
             // The interface's queue is full, so nothing of this was sent.
@@ -67,7 +101,7 @@ fn send_flood(to: SocketAddr, span: Duration) -> io::Result<(u64, Duration)> {
             Err(error) => return Err(error),
         };
     }
-    Ok((sent, since.elapsed()))
+    Ok(sent)
 }
 
 /// Round trips of a request and its response over one connection, in microseconds.
@@ -83,32 +117,41 @@ pub struct RoundTrips {
 
 /// Asks and waits for the answer, again and again.
 ///
+/// # Errors
+/// The connection fails.
+///
 /// # Panics
-/// When a connection fails.
-#[must_use]
-pub fn round_trips(pair: &Pair, span: Duration) -> RoundTrips {
+/// When the port is taken.
+pub fn round_trips(pair: &Pair, span: Duration) -> io::Result<RoundTrips> {
     let to = pair.server_at(ANSWER_PORT);
-    let listener = pair.server.place.call(move || TcpListener::bind(to));
+    let listener = pair.server().call(move || TcpListener::bind(to));
     let listener = listener.expect("the port is free");
-    let answering = pair.server.place.thread(move || answer(&listener));
-    let asking = pair.client.place.thread(move || ask(to, span));
-    let mut micros = asking
-        .join()
-        .expect("it does not panic")
-        .expect("an answer to each request");
-    answering
-        .join()
-        .expect("it does not panic")
-        .expect("a request, or the end");
+    let answering = pair.server().thread(move || {
+        pin(WORKER_CORE);
+        answer(&listener)
+    });
+    let asking = pair.client.place.thread(move || {
+        pin(WORKER_CORE);
+        ask(to, span)
+    });
+    let asked = asking.join().expect("it does not panic");
+    if asked.is_err() {
+        // Wakes one that was never connected to; no path can keep this from it.
+        drop(netns_tests::connect(pair.server(), to));
+    }
+    let answered = answering.join().expect("it does not panic");
+    let mut micros = asked?;
+    answered?;
     micros.sort_by(f64::total_cmp);
     assert!(!micros.is_empty(), "no round trip in {span:?}");
     let [p50, p99, p999] = [0.5, 0.99, 0.999].map(|share| quantile(&micros, share));
-    RoundTrips { p50, p99, p999 }
+    Ok(RoundTrips { p50, p99, p999 })
 }
 
 fn answer(listener: &TcpListener) -> io::Result<()> {
     let (mut stream, _) = listener.accept()?;
     stream.set_nodelay(true)?;
+    stream.set_read_timeout(Some(PATIENCE))?;
     let mut bytes = [0; REQUEST];
     loop {
         match stream.read_exact(&mut bytes) {
@@ -138,25 +181,28 @@ fn ask(to: SocketAddr, span: Duration) -> io::Result<Vec<f64>> {
 /// Connects and waits until the server closes, again and again; gives the number of connections a
 /// second.
 ///
+/// # Errors
+/// A connection fails.
+///
 /// # Panics
-/// When a connection fails.
-#[must_use]
-pub fn connections(pair: &Pair, span: Duration) -> f64 {
+/// When the port is taken.
+pub fn connections(pair: &Pair, span: Duration) -> io::Result<f64> {
     let to = pair.server_at(CONNECTION_PORT);
-    let listener = pair.server.place.call(move || TcpListener::bind(to));
+    let listener = pair.server().call(move || TcpListener::bind(to));
     let listener = listener.expect("the port is free");
     let is_over = Arc::new(AtomicBool::new(false));
     let accepting = accept_until(pair, listener, is_over.clone());
-    let connecting = pair.client.place.thread(move || connect_for(to, span));
+    let connecting = pair.client.place.thread(move || {
+        pin(CLIENT_CORE);
+        connect_for(to, span)
+    });
     let rate = connecting.join().expect("it does not panic");
     is_over.store(true, Relaxed);
-    // One more wakes the acceptor, unless it has seen already that it is over.
-    drop(pair.client.connect(to));
-    accepting
-        .join()
-        .expect("it does not panic")
-        .expect("it accepts");
-    rate.expect("every connection is accepted")
+    // One more wakes the acceptor, unless it has seen already that it is over: one that no path can
+    // keep from it.
+    drop(netns_tests::connect(pair.server(), to));
+    accepting.join().expect("it does not panic")?;
+    rate
 }
 
 fn accept_until(
@@ -164,7 +210,8 @@ fn accept_until(
     listener: TcpListener,
     is_over: Arc<AtomicBool>,
 ) -> JoinHandle<io::Result<()>> {
-    pair.server.place.thread(move || {
+    pair.server().thread(move || {
+        pin(WORKER_CORE);
         while !is_over.load(Relaxed) {
             drop(listener.accept()?);
         }

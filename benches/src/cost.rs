@@ -1,10 +1,12 @@
 //! What the daemon costs: processor time and memory.
 
+use crate::path::Pair;
 use netns_tests::Lab;
 use nix::sys::time::TimeValLike;
-use nix::time::{clock_getcpuclockid, clock_gettime};
+use nix::time::{ClockId, clock_getcpuclockid, clock_gettime};
 use nix::unistd::Pid;
 use std::fs;
+use std::sync::OnceLock;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
@@ -14,11 +16,52 @@ use std::time::{Duration, Instant};
 /// When it does not run.
 #[must_use]
 pub fn processor_time(lab: &Lab) -> Duration {
-    let pid = Pid::from_raw(lab.daemon_pid().try_into().expect("a process id"));
+    time_of_process(lab.daemon_pid())
+}
+
+fn time_of_process(pid: u32) -> Duration {
+    let pid = Pid::from_raw(pid.try_into().expect("a process id"));
     let used = clock_getcpuclockid(pid)
         .and_then(clock_gettime)
-        .expect("the daemon runs");
+        .expect("it runs");
     Duration::from_nanos(used.num_nanoseconds().try_into().expect("not negative"))
+}
+
+/// Processor time that everything on a path has used: generators and sinks, the forwarder, and what
+/// the kernel does on their time; the daemon; who reads from it; the kernel's own threads for
+/// packets, which other traffic of the machine uses, too.
+#[must_use]
+pub fn all_processor_time(pair: &Pair) -> Duration {
+    let own = clock_gettime(ClockId::CLOCK_PROCESS_CPUTIME_ID).expect("every process has it");
+    let mut sum = Duration::from_nanos(own.num_nanoseconds().try_into().expect("not negative"));
+    if pair.path.has_daemon() {
+        sum += processor_time(&pair.lab);
+    }
+    if let Some(pid) = pair.reader_pid() {
+        sum += time_of_process(pid);
+    }
+    sum + softirq_threads().iter().map(|pid| run_time(*pid)).sum()
+}
+
+/// The kernel's threads that take packets when interrupts are too many.
+fn softirq_threads() -> &'static [u32] {
+    static THREADS: OnceLock<Vec<u32>> = OnceLock::new();
+    THREADS.get_or_init(|| {
+        let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
+        let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+        pids.filter(|pid: &u32| {
+            let name = fs::read_to_string(format!("/proc/{pid}/comm"));
+            name.is_ok_and(|name| name.starts_with("ksoftirqd/"))
+        })
+        .collect()
+    })
+}
+
+/// Time on a core of a process with one thread. [proc(5): schedstat]
+fn run_time(pid: u32) -> Duration {
+    let text = fs::read_to_string(format!("/proc/{pid}/schedstat")).unwrap_or_default();
+    let first = text.split_whitespace().next();
+    Duration::from_nanos(first.and_then(|text| text.parse().ok()).unwrap_or(0))
 }
 
 /// Share of a core that the daemon takes while nobody asks anything of it, in percent.

@@ -50,7 +50,7 @@ impl Counters {
     #[must_use]
     pub fn read(pair: &Pair) -> Self {
         let (mut rings, mut daemon) = (0, BTreeMap::new());
-        if pair.path == Path::Portcullis {
+        if pair.path.has_daemon() {
             let status = pair.lab.status();
             // `fill_ring_empty` only says why: each of these is a part of `receive_dropped`.
             let keys = ["receive_dropped", "receive_ring_full", "transmit_invalid"];
@@ -63,11 +63,15 @@ impl Counters {
                 daemon.insert(reason, number(&count));
             }
         }
-        let (client, server) = (Udp::of(&pair.client.place), Udp::of(&pair.server.place));
+        let (client, server) = (Udp::of(&pair.client.place), Udp::of(pair.server()));
+        let way_out = match pair.path {
+            Path::Nat => "eth0",
+            _ => &pair.server_pod.interface,
+        };
         // Counted by the end that sends. The other end counts them, too, and in native mode also
         // what was dropped before the rings.
-        let queues = sending_drops(&pair.client.place, "eth0")
-            + sending_drops(&pair.lab.node, &pair.server.interface);
+        let queues =
+            sending_drops(&pair.client.place, "eth0") + sending_drops(&pair.lab.node, way_out);
         Self {
             sent: client.out,
             arrived: server.arrived,
@@ -85,7 +89,7 @@ impl Counters {
     pub fn settle(before: &Self, pair: &Pair, sent: Option<u64>) -> Balance {
         let mut balance = Balance::default();
         for _ in 0..READINGS_MAX {
-            if pair.path == Path::Portcullis {
+            if pair.path.has_daemon() {
                 sleep(BOOKKEEPING);
             }
             balance = Self::read(pair).since(before);
@@ -213,6 +217,12 @@ impl Udp {
             failed: snmp(&text, "Udp", "InErrors"),
         }
     }
+}
+
+/// Datagrams that have arrived at UDP of the server.
+#[must_use]
+pub fn arrived(pair: &Pair) -> u64 {
+    Udp::of(pair.server()).arrived
 }
 
 /// Packets that were received with a wrong checksum, by protocol, in a pod's own stack.

@@ -1,11 +1,54 @@
 //! Where it was measured: figures mean nothing without it.
 
+use nix::sched::{CpuSet, sched_setaffinity};
 use nix::sys::prctl::set_pdeathsig;
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::signal::Signal;
-use nix::unistd::setsid;
+use nix::unistd::{Pid, setsid};
 use serde_json::{Value, json};
 use std::fs;
 use std::thread::available_parallelism;
+
+/// Where workers, servers, and both ends of round trips run.
+pub const WORKER_CORE: usize = 0;
+/// Where clients and generators run.
+pub const CLIENT_CORE: usize = 1;
+
+/// What runs where, for people.
+pub const PLACEMENT: &str = "generators and clients on core 1, with all that the kernel does \
+    inline for them; servers and the AF_XDP worker on core 0; two senders: one on each core; \
+    request/response: client, server and worker all on core 0";
+
+/// Binds this thread to a core, or to the last there is.
+pub fn pin(core: usize) {
+    let mut set = CpuSet::new();
+    let last = available_cores().saturating_sub(1);
+    // A machine that does not allow it measures all the same.
+    let _ = set
+        .set(core.min(last))
+        .and_then(|()| sched_setaffinity(Pid::from_raw(0), &set));
+}
+
+fn available_cores() -> usize {
+    // Before any thread was bound: that would count only its own.
+    static CORES: std::sync::OnceLock<usize> = std::sync::OnceLock::new();
+    *CORES.get_or_init(|| available_parallelism().map_or(1, usize::from))
+}
+
+/// Lets this process open as many sockets as it may.
+pub fn raise_file_limit() {
+    if let Ok((_, most)) = getrlimit(Resource::RLIMIT_NOFILE) {
+        // Else the sender of many flows fails, and says so.
+        let _ = setrlimit(Resource::RLIMIT_NOFILE, most, most);
+    }
+}
+
+/// Whether a tool is in the search path.
+#[must_use]
+pub fn has_tool(name: &str) -> bool {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    std::env::split_paths(&path).any(|directory| directory.join(name).is_file())
+}
 
 /// The machine and its state.
 #[derive(Debug, Clone, PartialEq)]
@@ -41,7 +84,7 @@ impl Machine {
         Self {
             kernel: read("/proc/sys/kernel/osrelease").trim().to_owned(),
             processor: processor.unwrap_or_else(|| "unknown".into()),
-            cores: available_parallelism().map_or(1, usize::from),
+            cores: available_cores(),
             memory_mb: memory_kb.unwrap_or(0) / 1024,
             load_before: load(),
             load_after: 0.0,
@@ -65,6 +108,7 @@ impl Machine {
             "load_before": self.load_before,
             "load_after": self.load_after,
             "has_precedence": self.has_precedence,
+            "placement": PLACEMENT,
         })
     }
 }

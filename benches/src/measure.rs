@@ -1,155 +1,239 @@
 //! One measurement on one path: what is run, and what it tells.
 
-use crate::clients;
-use crate::cost::processor_time;
+use crate::bulk::Bulk;
+use crate::clients::{self, Flood};
+use crate::cost::{all_processor_time, processor_time};
 use crate::figure::{Figure, Samples};
-use crate::ledger::{Balance, Counters};
-use crate::path::{Pair, Path};
-use crate::policies::IPERF_PORT;
-use serde_json::Value;
-use std::time::Duration;
+use crate::ledger;
+use crate::machine::{CLIENT_CORE, WORKER_CORE};
+use crate::path::{LARGE_MTU, PATH_MTU, Pair, Path};
+use std::io;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
 
 /// What can be measured.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Measure {
-    /// iperf3, one stream, congestion control cubic.
-    Tcp,
-    /// iperf3 --udp, as fast as it can, 1400 bytes.
-    UdpLarge,
-    /// iperf3 --udp, as fast as it can, frames of 64 bytes.
-    UdpSmall,
-    /// Frames of 64 bytes, faster than any path.
-    Flood,
+    /// Frames of 64 bytes, one flow, faster than any path.
+    FloodOne,
+    /// The same, 1000 flows.
+    FloodMany,
+    /// The same, 1000 flows from two senders, so that every core is busy.
+    FloodBoth,
     /// One connection after the other.
     Connections,
+    /// One stream, routes of MTU 1500.
+    Tcp,
+    /// Eight streams, routes of MTU 1500.
+    Tcp8,
+    /// One stream, routes as large as the devices.
+    TcpLarge,
+    /// Eight streams, the same.
+    TcpLarge8,
     /// One request after the other, over one connection.
     RoundTrips,
 }
 
 impl Measure {
     /// All of them, in the order of a round.
-    pub const ALL: [Self; 6] = [
-        Self::Tcp,
-        Self::UdpLarge,
-        Self::UdpSmall,
-        Self::Flood,
+    pub const ALL: [Self; 9] = [
+        Self::FloodOne,
+        Self::FloodMany,
+        Self::FloodBoth,
         Self::Connections,
+        Self::Tcp,
+        Self::Tcp8,
+        Self::TcpLarge,
+        Self::TcpLarge8,
         Self::RoundTrips,
     ];
 
-    /// Takes one sample. Where datagrams are sent, gives what became of them.
+    /// Its name in JSON.
+    #[must_use]
+    pub const fn key(self) -> &'static str {
+        match self {
+            Self::FloodOne => "udp_64_flows_1",
+            Self::FloodMany => "udp_64_flows_1000",
+            Self::FloodBoth => "udp_64_flows_1000_senders_2",
+            Self::Connections => "tcp_connections",
+            Self::Tcp => "tcp_streams_1",
+            Self::Tcp8 => "tcp_streams_8",
+            Self::TcpLarge => "tcp_large_streams_1",
+            Self::TcpLarge8 => "tcp_large_streams_8",
+            Self::RoundTrips => "round_trip",
+        }
+    }
+
+    /// What its rate is, for people.
+    #[must_use]
+    pub const fn title(self) -> &'static str {
+        match self {
+            Self::FloodOne => "64-byte UDP, 1 flow, packets/s",
+            Self::FloodMany => "64-byte UDP, 1000 flows, packets/s",
+            Self::FloodBoth => "64-byte UDP, 1000 flows, senders on all cores, packets/s",
+            Self::Connections => "TCP connections/s, one after the other",
+            Self::Tcp => "TCP, 1 stream, route MTU 1500, Gbit/s",
+            Self::Tcp8 => "TCP, 8 streams, route MTU 1500, Gbit/s",
+            Self::TcpLarge => "TCP, 1 stream, route MTU 65535, Gbit/s",
+            Self::TcpLarge8 => "TCP, 8 streams, route MTU 65535, Gbit/s",
+            Self::RoundTrips => "TCP request/response",
+        }
+    }
+
+    /// As `title`, without what is counted.
+    #[must_use]
+    pub fn short(self) -> &'static str {
+        let title = self.title();
+        title.rsplit_once(", ").map_or(title, |(short, _)| short)
+    }
+
+    /// The unit of its rate in JSON.
+    #[must_use]
+    pub const fn unit_key(self) -> &'static str {
+        match self {
+            Self::FloodOne | Self::FloodMany | Self::FloodBoth => "packets_per_second",
+            Self::Connections | Self::RoundTrips => "per_second",
+            _ => "gbit_per_second",
+        }
+    }
+
+    /// What processor time is given for.
+    #[must_use]
+    pub const fn amount_key(self) -> &'static str {
+        match self {
+            Self::FloodOne | Self::FloodMany | Self::FloodBoth => "million",
+            _ => "gb",
+        }
+    }
+
+    /// Whether the processor time of it says something.
+    #[must_use]
+    pub const fn has_cost(self) -> bool {
+        !matches!(self, Self::Connections | Self::RoundTrips)
+    }
+
+    /// Whether it can be taken on a path.
+    #[must_use]
+    pub const fn fits(self, path: Path) -> bool {
+        // Devices of 1500 have no large routes.
+        !matches!(
+            (self, path),
+            (Self::TcpLarge | Self::TcpLarge8, Path::Kernel)
+        )
+    }
+
+    /// Takes one sample. Gives the number of datagrams that were sent.
+    ///
+    /// # Errors
+    /// A connection fails; nothing is added to the samples then.
     ///
     /// # Panics
-    /// When a client fails.
-    pub fn take(self, pair: &Pair, span: Duration, samples: &mut Samples) -> Option<Balance> {
+    /// When a client cannot be started.
+    pub fn take(self, pair: &Pair, span: Duration, samples: &mut Samples) -> io::Result<u64> {
         let path = pair.path;
         match self {
-            Self::Tcp => tcp(pair, span, samples),
-            Self::UdpLarge => {
-                let figures = (Figure::UdpLargeRate, Figure::UdpLargeLoss);
-                return Some(udp(pair, span, 1400, figures, samples));
+            Self::FloodOne => return Ok(self.flood(pair, span, (1, &[CLIENT_CORE]), samples)),
+            Self::FloodMany => return Ok(self.flood(pair, span, (1000, &[CLIENT_CORE]), samples)),
+            Self::FloodBoth => {
+                let cores = [CLIENT_CORE, WORKER_CORE];
+                return Ok(self.flood(pair, span, (1000, &cores), samples));
             }
-            Self::UdpSmall => {
-                let figures = (Figure::UdpSmallRate, Figure::UdpSmallLoss);
-                let size = clients::SMALL_PAYLOAD;
-                return Some(udp(pair, span, size, figures, samples));
+            Self::Tcp => self.bulk(pair, span, 1, samples)?,
+            Self::Tcp8 => self.bulk(pair, span, 8, samples)?,
+            Self::TcpLarge | Self::TcpLarge8 => {
+                let streams = if self == Self::TcpLarge { 1 } else { 8 };
+                pair.set_route_mtu(LARGE_MTU);
+                let done = self.bulk(pair, span, streams, samples);
+                pair.set_route_mtu(PATH_MTU);
+                done?;
             }
-            Self::Flood => return Some(flood(pair, span, samples)),
             Self::Connections => {
-                let rate = clients::connections(pair, span);
-                samples.add(Figure::ConnectionRate, path, rate);
+                let rate = clients::connections(pair, span)?;
+                samples.add(Figure::Rate(self), path, rate);
             }
             Self::RoundTrips => {
-                let trips = clients::round_trips(pair, span);
-                samples.add(Figure::RoundTripP50, path, trips.p50);
-                samples.add(Figure::RoundTripP99, path, trips.p99);
-                samples.add(Figure::RoundTripP999, path, trips.p999);
+                let trips = clients::round_trips(pair, span)?;
+                samples.add(Figure::P50, path, trips.p50);
+                samples.add(Figure::P99, path, trips.p99);
+                samples.add(Figure::P999, path, trips.p999);
             }
         }
-        None
+        Ok(0)
     }
-}
 
-fn iperf(pair: &Pair, span: Duration, more: &str) -> Value {
-    let (host, seconds) = (pair.server_address(), span.as_secs().max(1));
-    let line = format!(
-        "iperf3 --client {host} --port {IPERF_PORT} --time {seconds} --json --connect-timeout 2000 {more}"
-    );
-    let ran = pair.client.run(&line);
-    assert!(ran.is_success, "{line}: {}{}", ran.stdout, ran.stderr);
-    serde_json::from_str(&ran.stdout)
-        .unwrap_or_else(|error| panic!("{line}: expected JSON, found {error}: {}", ran.stdout))
-}
+    fn flood(
+        self,
+        pair: &Pair,
+        span: Duration,
+        (flows, cores): (usize, &[usize]),
+        samples: &mut Samples,
+    ) -> u64 {
+        let flood = Flood::start(pair, flows, cores);
+        let watched = self.watch(pair, span, || ledger::arrived(pair));
+        let sent = flood.end();
+        watched.note(self, pair, 1e6, 1.0, samples);
+        sent
+    }
 
-fn tcp(pair: &Pair, span: Duration, samples: &mut Samples) {
-    let has_daemon = pair.path == Path::Portcullis;
-    let used = || {
-        if has_daemon {
-            processor_time(&pair.lab)
-        } else {
-            Duration::ZERO
+    fn bulk(
+        self,
+        pair: &Pair,
+        span: Duration,
+        streams: usize,
+        samples: &mut Samples,
+    ) -> io::Result<()> {
+        let bulk = Bulk::start(pair, streams)?;
+        let watched = self.watch(pair, span, || bulk.received());
+        bulk.end()?;
+        watched.note(self, pair, 1e9, 8e-9, samples);
+        Ok(())
+    }
+
+    /// Counts for a while, after a while for warming up.
+    fn watch(self, pair: &Pair, span: Duration, count: impl Fn() -> u64) -> Watched {
+        let daemon = || match pair.path.has_daemon() {
+            true => Some(processor_time(&pair.lab)),
+            false => None,
+        };
+        sleep(span / 3);
+        let (cpu, of_daemon) = (all_processor_time(pair), daemon());
+        let (before, since) = (count(), Instant::now());
+        sleep(span);
+        let (after, took) = (count(), since.elapsed());
+        Watched {
+            count: (after - before) as f64,
+            seconds: took.as_secs_f64(),
+            cpu: (all_processor_time(pair) - cpu).as_secs_f64(),
+            daemon: daemon()
+                .zip(of_daemon)
+                .map(|(now, then)| (now - then).as_secs_f64()),
         }
-    };
-    let before = used();
-    let said = iperf(pair, span, "--congestion cubic");
-    let daemon = (used() - before).as_secs_f64();
-    let end = &said["end"];
-    let number = |value: &Value| {
-        value
-            .as_f64()
-            .unwrap_or_else(|| panic!("iperf3: expected a number in {end}"))
-    };
-    let received = &end["sum_received"];
-    let gigabytes = number(&received["bytes"]) / 1e9;
-    let cpu = &end["cpu_utilization_percent"];
-    let percent = number(&cpu["host_total"]) + number(&cpu["remote_total"]);
-    let iperf_seconds = percent / 100.0 * number(&received["seconds"]);
-    let rate = number(&received["bits_per_second"]) / 1e9;
-    samples.add(Figure::TcpThroughput, pair.path, rate);
-    let seconds_per_gb = (iperf_seconds + daemon) / gigabytes;
-    samples.add(Figure::TcpCpu, pair.path, seconds_per_gb);
-    if has_daemon {
-        samples.add(Figure::TcpDaemonCpu, pair.path, daemon / gigabytes);
     }
 }
 
-fn udp(
-    pair: &Pair,
-    span: Duration,
-    payload: usize,
-    figures: (Figure, Figure),
-    samples: &mut Samples,
-) -> Balance {
-    let before = Counters::read(pair);
-    let said = iperf(
-        pair,
-        span,
-        &format!("--udp --bitrate 0 --length {payload} --congestion cubic"),
-    );
-    let balance = Counters::settle(&before, pair, None);
-    let seconds = said["end"]["sum"]["seconds"].as_f64();
-    let seconds = seconds.unwrap_or_else(|| panic!("iperf3: expected seconds in {said}"));
-    let (rate, loss) = figures;
-    samples.add(rate, pair.path, balance.received as f64 / seconds);
-    samples.add(loss, pair.path, balance.unread_percent());
-    balance
+/// What was counted in a while.
+struct Watched {
+    count: f64,
+    seconds: f64,
+    cpu: f64,
+    daemon: Option<f64>,
 }
 
-fn flood(pair: &Pair, span: Duration, samples: &mut Samples) -> Balance {
-    let has_daemon = pair.path == Path::Portcullis;
-    let before = Counters::read(pair);
-    let used = has_daemon.then(|| processor_time(&pair.lab));
-    let flooded = clients::flood(pair, span);
-    let used = used.map(|before| processor_time(&pair.lab) - before);
-    // The kernel counts one datagram for each `send`; what it takes apart is what was sent.
-    let balance = Counters::settle(&before, pair, Some(flooded.sent));
-    let rate = balance.arrived as f64 / flooded.span.as_secs_f64();
-    samples.add(Figure::FloodRate, pair.path, rate);
-    samples.add(Figure::FloodLoss, pair.path, balance.lost_percent());
-    if let Some(used) = used {
-        let millions = balance.arrived as f64 / 1e6;
-        let cost = used.as_secs_f64() / millions;
-        samples.add(Figure::FloodDaemonCpu, pair.path, cost);
+impl Watched {
+    /// Notes the rate, in `unit` of what was counted, and the cost of each `amount`.
+    fn note(&self, measure: Measure, pair: &Pair, amount: f64, unit: f64, samples: &mut Samples) {
+        let amounts = self.count / amount;
+        samples.add(
+            Figure::Rate(measure),
+            pair.path,
+            self.count * unit / self.seconds,
+        );
+        if self.count == 0.0 {
+            return;
+        }
+        samples.add(Figure::Cpu(measure), pair.path, self.cpu / amounts);
+        if let Some(daemon) = self.daemon {
+            samples.add(Figure::DaemonCpu(measure), pair.path, daemon / amounts);
+        }
     }
-    balance
 }

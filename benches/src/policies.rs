@@ -2,8 +2,8 @@
 
 use std::fmt::Write;
 
-/// Where iperf3 listens, on TCP and UDP.
-pub const IPERF_PORT: u16 = 5201;
+/// Where bulk goes, on TCP.
+pub const BULK_PORT: u16 = 5201;
 /// Where the flood of datagrams goes.
 pub const FLOOD_PORT: u16 = 5301;
 /// Where connections are counted, on TCP.
@@ -11,31 +11,45 @@ pub const CONNECTION_PORT: u16 = 5302;
 /// Where requests are answered, on TCP.
 pub const ANSWER_PORT: u16 = 5303;
 
-const TCP_PORTS: [u16; 3] = [IPERF_PORT, CONNECTION_PORT, ANSWER_PORT];
-const UDP_PORTS: [u16; 2] = [IPERF_PORT, FLOOD_PORT];
+/// All of them.
+pub const PORTS: &[(&str, u16)] = &[
+    ("TCP", BULK_PORT),
+    ("TCP", CONNECTION_PORT),
+    ("TCP", ANSWER_PORT),
+    ("UDP", FLOOD_PORT),
+];
+
+/// Policies in [`allow_client`].
+pub const OF_ALLOW_CLIENT: usize = 2;
 
 /// The client may send, and the server receive, exactly what is measured.
 #[must_use]
 pub fn allow_client() -> String {
-    let ingress = section("server", "ingress", "fromEndpoints", "client");
-    let egress = section("client", "egress", "toEndpoints", "server");
+    let peer = |app: &str| format!("Endpoints: [{{matchLabels: {{app: {app}}}}}]");
+    let ingress = section("server", "ingress", &format!("from{}", peer("client")));
+    let egress = section("client", "egress", &format!("to{}", peer("server")));
     format!("{ingress}---\n{egress}")
 }
 
-fn section(subject: &str, direction: &str, peers: &str, peer: &str) -> String {
+/// The client may send to the host beyond the uplink exactly what is measured.
+#[must_use]
+pub fn allow_world() -> String {
+    let peer = format!("toCIDR: [\"{}/32\"]", netns_tests::WORLD_ADDRESSES[0]);
+    section("client", "egress", &peer).replace("egress-client", "egress-world")
+}
+
+fn section(subject: &str, direction: &str, peers: &str) -> String {
     let mut document = format!(
         "apiVersion: cilium.io/v2\nkind: CiliumNetworkPolicy\n\
          metadata: {{name: {direction}-{subject}, namespace: bench}}\n\
          spec:\n  endpointSelector: {{matchLabels: {{app: {subject}}}}}\n  {direction}:\n  \
-         - {peers}: [{{matchLabels: {{app: {peer}}}}}]\n    toPorts:\n    - ports:\n"
+         - {peers}\n    toPorts:\n    - ports:\n"
     );
-    for (protocol, ports) in [("TCP", &TCP_PORTS[..]), ("UDP", &UDP_PORTS[..])] {
-        for port in ports {
-            let _ = writeln!(
-                document,
-                "      - {{port: \"{port}\", protocol: {protocol}}}"
-            );
-        }
+    for (protocol, port) in PORTS {
+        let _ = writeln!(
+            document,
+            "      - {{port: \"{port}\", protocol: {protocol}}}"
+        );
     }
     document
 }

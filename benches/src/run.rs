@@ -2,8 +2,9 @@
 
 use crate::cost::{Memory, idle_percent};
 use crate::figure::Samples;
-use crate::ledger::{Balance, checksum_errors};
-use crate::machine::Machine;
+use crate::growth::{self, Growth};
+use crate::ledger::{Balance, Counters, checksum_errors};
+use crate::machine::{Machine, has_tool, raise_file_limit};
 use crate::measure::Measure;
 use crate::path::{Pair, Path};
 use netns_tests::{Lab, STATE_DIRECTORY};
@@ -18,10 +19,8 @@ pub const PODS_MANY: usize = 250;
 pub struct Plan {
     /// Turns of each path.
     pub rounds: usize,
-    /// Length of one measurement of throughput.
+    /// Length of one measurement.
     pub span: Duration,
-    /// Length of one measurement of connections and round trips.
-    pub span_short: Duration,
     /// For how long the daemon is watched at rest.
     pub idle: Duration,
     /// Whether a node with [`PODS_MANY`] pods is measured.
@@ -30,6 +29,10 @@ pub struct Plan {
     pub rounds_end: Duration,
     /// `generic` or `native`.
     pub xdp_mode: String,
+    /// The paths, in the order of the tables.
+    pub paths: Vec<Path>,
+    /// Whether the growth of the engine's cost is measured, and how much of it.
+    pub growth: Option<growth::Effort>,
 }
 
 /// What the daemon costs at rest.
@@ -52,16 +55,22 @@ pub struct Findings {
     pub plan: Plan,
     /// Rounds that were done.
     pub rounds: usize,
+    /// What could not be measured, and why.
+    pub skipped: BTreeMap<String, String>,
+    /// Where a connection failed, and how: it was not tried again.
+    pub failures: BTreeMap<(Path, Measure), String>,
     /// Every sample.
     pub samples: Samples,
-    /// What became of the datagrams that went through the daemon, by measurement.
-    pub balances: BTreeMap<Measure, Balance>,
+    /// What became of the datagrams that went through the daemons.
+    pub balances: BTreeMap<Path, Balance>,
     /// Packets with wrong checksums that the pods of each path received, by counter.
-    pub checksum_errors: BTreeMap<&'static str, BTreeMap<String, u64>>,
+    pub checksum_errors: BTreeMap<Path, BTreeMap<String, u64>>,
     /// The daemon at rest, with few and with many pods.
     pub rest: Vec<Rest>,
-    /// The daemon's memory with two pods, after all the traffic.
-    pub memory_after: Memory,
+    /// Memory of the daemons, after all the traffic.
+    pub memory_after: BTreeMap<Path, Memory>,
+    /// The engine's cost.
+    pub growth: Option<Growth>,
     /// Seconds that all of it took.
     pub seconds: f64,
 }
@@ -71,18 +80,22 @@ impl Findings {
     #[must_use]
     pub fn faults(&self) -> Vec<String> {
         let mut faults = Vec::new();
-        for (measure, balance) in &self.balances {
+        for ((path, measure), why) in &self.failures {
+            let (path, measure) = (path.key(), measure.key());
+            faults.push(format!("{path}: {measure} failed: {why}"));
+        }
+        for (path, balance) in &self.balances {
             let count = balance.unexplained();
             if count > 0 {
-                let sent = balance.sent;
+                let (key, sent) = (path.key(), balance.sent);
                 faults.push(format!(
-                    "{measure:?}: {count} of {sent} datagrams were lost without a counted reason"
+                    "{key}: {count} of {sent} datagrams were lost without a counted reason"
                 ));
             }
         }
         for (path, counters) in &self.checksum_errors {
             for (counter, count) in counters.iter().filter(|(_, count)| **count > 0) {
-                faults.push(format!("{path}: {counter} is {count}, expected 0"));
+                faults.push(format!("{}: {counter} is {count}, expected 0", path.key()));
             }
         }
         faults
@@ -92,44 +105,81 @@ impl Findings {
 /// Does all of it; None without the rights of root.
 ///
 /// # Panics
-/// When something cannot be set up, or a client gets no answer.
+/// When something cannot be set up that every path needs, or a client gets no answer.
 #[must_use]
 pub fn run(plan: Plan, has_precedence: bool) -> Option<Findings> {
     let since = Instant::now();
+    raise_file_limit();
     let mut machine = Machine::at_start(has_precedence);
-    let settings = format!("xdpMode: {}\n", plan.xdp_mode);
-    tell(since, "make pods");
-    let mut pairs = Vec::new();
-    for path in Path::ALL {
-        pairs.push(Pair::new(path, &settings)?);
+    let (pairs, mut skipped) = make_pairs(since, &plan)?;
+    let mut rest = Vec::new();
+    if let Some(pair) = pairs.iter().find(|pair| pair.path == Path::Policies10) {
+        tell(since, "watch a daemon at rest, with 2 pods");
+        rest.push(at_rest(&pair.lab, 2, plan.idle));
     }
-    let portcullis = pairs
-        .iter()
-        .position(|pair| pair.path == Path::Portcullis)
-        .expect("it is one of all");
-    tell(since, "watch the daemon at rest, with 2 pods");
-    let mut rest = vec![at_rest(&pairs[portcullis].lab, 2, plan.idle)];
 
-    let (mut samples, mut balances) = (Samples::default(), BTreeMap::new());
+    let (mut samples, mut failures) = (Samples::default(), BTreeMap::new());
+    let before: Vec<Counters> = pairs.iter().map(Counters::read).collect();
+    let mut sent = vec![0; pairs.len()];
     let mut rounds = 0;
     let rounds_since = Instant::now();
     while rounds < plan.rounds && (rounds == 0 || rounds_since.elapsed() < plan.rounds_end) {
         tell(since, &format!("round {} of {}", rounds + 1, plan.rounds));
-        round(&pairs, rounds, &plan, &mut samples, &mut balances);
+        for measure in Measure::ALL {
+            for turn in 0..pairs.len() {
+                // Another path is first in each round.
+                let index = (rounds + turn) % pairs.len();
+                let (pair, key) = (&pairs[index], (pairs[index].path, measure));
+                if !measure.fits(pair.path) || failures.contains_key(&key) {
+                    continue;
+                }
+                match measure.take(pair, plan.span, &mut samples) {
+                    Ok(count) => sent[index] += count,
+                    Err(error) => {
+                        tell(
+                            since,
+                            &format!("FAILED {} on {}: {error}", measure.key(), pair.path.key()),
+                        );
+                        failures.insert(key, error.to_string());
+                    }
+                }
+            }
+        }
         rounds += 1;
     }
 
-    let memory_after = Memory::of(&pairs[portcullis].lab);
+    tell(since, "settle the books");
+    let (mut balances, mut memory_after) = (BTreeMap::new(), BTreeMap::new());
+    for ((pair, before), sent) in pairs.iter().zip(&before).zip(sent) {
+        if pair.path.has_daemon() {
+            let balance = Counters::settle(before, pair, Some(sent));
+            balances.insert(pair.path, balance);
+            memory_after.insert(pair.path, Memory::of(&pair.lab));
+        }
+    }
     let checksum_errors = pairs
         .iter()
-        .map(|pair| (pair.path.key(), errors_of(pair)))
+        .map(|pair| (pair.path, errors_of(pair)))
         .collect();
     drop(pairs);
     if plan.has_many_pods {
         tell(since, &format!("make {PODS_MANY} pods"));
-        let lab = crowded(&settings)?;
+        let lab = crowded(&format!("xdpMode: {}\n", plan.xdp_mode))?;
         tell(since, "watch the daemon at rest, with all of them");
         rest.push(at_rest(&lab, PODS_MANY, plan.idle));
+    }
+    let growth = plan.growth.map(|effort| {
+        tell(since, "measure how the engine's cost grows");
+        growth::measure(effort)
+    });
+    if growth
+        .as_ref()
+        .is_some_and(|growth| growth.instructions.is_none())
+    {
+        skipped.insert(
+            "instructions".into(),
+            "valgrind is missing, or failed".into(),
+        );
     }
     machine.end();
     tell(since, "done");
@@ -137,41 +187,42 @@ pub fn run(plan: Plan, has_precedence: bool) -> Option<Findings> {
         machine,
         plan,
         rounds,
+        skipped,
+        failures,
         samples,
         balances,
         checksum_errors,
         rest,
         memory_after,
+        growth,
         seconds: since.elapsed().as_secs_f64(),
     })
 }
 
-/// Each measurement on each path; another path is first in each round.
-fn round(
-    pairs: &[Pair],
-    number: usize,
-    plan: &Plan,
-    samples: &mut Samples,
-    balances: &mut BTreeMap<Measure, Balance>,
-) {
-    for measure in Measure::ALL {
-        let span = match measure {
-            Measure::Connections | Measure::RoundTrips => plan.span_short,
-            _ => plan.span,
+/// The pairs that can be made here, and why the others cannot.
+fn make_pairs(since: Instant, plan: &Plan) -> Option<(Vec<Pair>, BTreeMap<String, String>)> {
+    let (mut pairs, mut skipped) = (Vec::new(), BTreeMap::new());
+    for &path in &plan.paths {
+        tell(since, &format!("make {}", path.key()));
+        let missing = path.tools().iter().find(|tool| !has_tool(tool));
+        let made = match missing {
+            Some(tool) => Err(format!("{tool} is missing: ./x setup installs it")),
+            None => Pair::new(path, &plan.xdp_mode),
         };
-        for turn in 0..pairs.len() {
-            let pair = &pairs[(number + turn) % pairs.len()];
-            let balance = measure.take(pair, span, samples);
-            if let Some(balance) = balance.filter(|_| pair.path == Path::Portcullis) {
-                *balances.entry(measure).or_default() += &balance;
+        match made {
+            Ok(pair) => pairs.push(pair?),
+            Err(why) => {
+                tell(since, &format!("SKIPPED {}: {why}", path.key()));
+                skipped.insert(path.key().to_owned(), why);
             }
         }
     }
+    Some((pairs, skipped))
 }
 
 fn errors_of(pair: &Pair) -> BTreeMap<String, u64> {
     let mut sum = checksum_errors(&pair.client.place);
-    for (counter, count) in checksum_errors(&pair.server.place) {
+    for (counter, count) in checksum_errors(pair.server()) {
         *sum.entry(counter).or_default() += count;
     }
     sum

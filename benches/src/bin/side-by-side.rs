@@ -1,38 +1,59 @@
 //! Portcullis and the kernel, side by side between the same kind of pods, in turns, in one run.
 
 use clap::{Parser, ValueEnum};
+use portcullis_benches::growth::Effort;
 use portcullis_benches::machine::take_precedence;
+use portcullis_benches::path::Path;
 use portcullis_benches::run::{Plan, run};
-use portcullis_benches::{report, table};
+use portcullis_benches::{markdown, report};
 use std::env;
+use std::fs;
 use std::io;
 use std::os::unix::process::CommandExt;
+use std::path::PathBuf;
 use std::process::{Command, ExitCode};
 use std::time::Duration;
 
 /// Names the daemon's binary, here and in the tests.
 const BINARY_VARIABLE: &str = "PORTCULLIS_BIN";
 
-/// Measures two policed pods through one Portcullis worker, and two pods between which the kernel
-/// forwards, in turns, as root. Everything happens in network namespaces of its own. Ends with
-/// status 1 when a checksum was wrong or a datagram got lost without a counted reason; no figure
-/// makes it fail. PORTCULLIS_BIN names the daemon; unless it is set, it is the one beside this
-/// program.
+/// Measures two pods that are connected by the kernel, by its filters, by tc-BPF, by a bare AF_XDP
+/// forwarder, and by Portcullis, in turns, as root. Everything happens in network namespaces of its
+/// own. Ends with status 1 when a checksum was wrong or a datagram got lost without a counted reason;
+/// no figure makes it fail. PORTCULLIS_BIN names the daemon; unless it is set, it is the one beside
+/// this program.
 #[derive(Debug, Parser)]
 #[command(name = "side-by-side")]
 struct Arguments {
-    /// Under 90 s: shorter measurements, no node with 250 pods
+    /// Under two minutes: 3 rounds of shorter measurements, no node with 250 pods
     #[arg(long)]
     quick: bool,
-    /// Turns that each path has; fewer are done when time is over
-    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u8).range(1..=100))]
-    rounds: u8,
-    /// A table for people, or one JSON object
+    /// Turns that each path has; fewer are done when time is over [default: 5, with --quick 3]
+    #[arg(long, value_parser = clap::value_parser!(u8).range(1..=100))]
+    rounds: Option<u8>,
+    /// Paths to measure, by their keys; all of them unless given
+    #[arg(long, value_delimiter = ',', value_parser = parse_path)]
+    paths: Vec<Path>,
+    /// Leaves out how the engine's cost grows
+    #[arg(long)]
+    no_growth: bool,
+    /// Tables for people (Markdown), or one JSON object
     #[arg(short, long, value_enum, default_value_t = Output::Text)]
     output: Output,
-    /// How the daemon attaches its kernel program
+    /// Also writes the JSON object into this file
+    #[arg(long)]
+    save: Option<PathBuf>,
+    /// How the daemon and the bare forwarder attach their kernel program
     #[arg(long, value_enum, default_value_t = XdpMode::Generic)]
     xdp_mode: XdpMode,
+}
+
+fn parse_path(key: &str) -> Result<Path, String> {
+    let found = Path::ALL.into_iter().find(|path| path.key() == key);
+    found.ok_or_else(|| {
+        let keys = Path::ALL.map(Path::key).join(", ");
+        format!("expected one of {keys}")
+    })
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -49,22 +70,30 @@ enum XdpMode {
 
 impl Arguments {
     fn plan(&self) -> Plan {
-        let seconds = Duration::from_secs;
-        let (span, idle, rounds_end) = if self.quick {
-            (seconds(1), seconds(3), seconds(50))
+        let (rounds, span, rounds_end) = if self.quick {
+            (3, Duration::from_millis(150), Duration::from_secs(75))
         } else {
-            (seconds(2), seconds(10), seconds(190))
+            (5, Duration::from_millis(400), Duration::from_secs(600))
         };
         Plan {
-            rounds: usize::from(self.rounds),
+            rounds: self.rounds.map_or(rounds, usize::from),
             span,
-            span_short: Duration::from_millis(if self.quick { 500 } else { 1000 }),
-            idle,
+            idle: Duration::from_secs(if self.quick { 2 } else { 10 }),
             has_many_pods: !self.quick,
             rounds_end,
             xdp_mode: match self.xdp_mode {
                 XdpMode::Generic => "generic".into(),
                 XdpMode::Native => "native".into(),
+            },
+            paths: if self.paths.is_empty() {
+                Path::ALL.to_vec()
+            } else {
+                self.paths.clone()
+            },
+            growth: match (self.no_growth, self.quick) {
+                (true, _) => None,
+                (false, true) => Some(Effort::Quick),
+                (false, false) => Some(Effort::Full),
             },
         }
     }
@@ -81,9 +110,16 @@ fn main() -> ExitCode {
         eprintln!("side-by-side: making network namespaces needs root");
         return ExitCode::from(2);
     };
+    let json = report::json(&findings);
+    if let Some(file) = &arguments.save
+        && let Err(error) = fs::write(file, format!("{json:#}\n"))
+    {
+        eprintln!("side-by-side: {}: {error}", file.display());
+        return ExitCode::from(2);
+    }
     match arguments.output {
-        Output::Text => print!("{}", table::text(&findings)),
-        Output::Json => println!("{:#}", report::json(&findings)),
+        Output::Text => print!("{}", markdown::text(&json)),
+        Output::Json => println!("{json:#}"),
     }
     if findings.faults().is_empty() {
         ExitCode::SUCCESS
