@@ -74,7 +74,10 @@ impl Node {
             other => other,
         };
         let to = EndpointIndex(((from + 1) % pods) as u16);
-        assert!(matches!(outcome, Outcome::Transmit(at, _) if at == to), "flow {flow}");
+        assert!(
+            matches!(outcome, Outcome::Transmit(at, _) if at == to),
+            "flow {flow}"
+        );
     }
 }
 
