@@ -125,7 +125,9 @@ fn connections_survive_a_flood_of_syns_and_new_ones_come_about() {
             let bulk = scope.spawn(|| iperf3(&web.place, "10.0.1.10", 4));
             let mut fetched = 0;
             while !bulk.is_finished() {
-                let new = Talk::start(&other.place, server, Duration::from_millis(1));
+                // The machine's own queues before the rings may lose a SYN, as any link may.
+                let connect = || Talk::start(&other.place, server, Duration::from_millis(1));
+                let new = (0..5).find_map(|_| connect().ok());
                 let new = new.expect("a new connection comes about");
                 eventually("it is answered", || new.exchanges() > 1);
                 assert_eq!(new.stop(), None);

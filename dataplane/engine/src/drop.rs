@@ -90,7 +90,7 @@ drops! {
     EndpointGone, "endpoint_gone", "The endpoint was removed while the packet was on its way.";
     FlowTableFull, "flow_table_full", "Every entry of the flow table is in use.";
     FlowShareFull, "flow_share_full", "The pod has its whole share of the flow table in use.";
-    HalfOpenFull, "half_open_full", "Every place for connections that are being opened is in use, none of them by this pod.";
+    HalfOpenFull, "half_open_full", "The places for connections that are being opened are in use: by others, or by this pod, which opens more than 2000 a second that nobody completes.";
     FlowUnknown, "flow_unknown", "A TCP segment in the middle of a connection that is not known; a pod that sends one is told by a reset.";
     FragmentUntranslatable, "fragment_untranslatable", "A first fragment of SCTP that would need another port: its checksum cannot be made anew.";
     ServiceWithoutBackend, "service_without_backend", "Nothing stands behind the service; the client is told so.";

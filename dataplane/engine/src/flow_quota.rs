@@ -7,6 +7,9 @@ use crate::{Drop, EndpointId};
 /// Endpoints that may hold entries at one time.
 const ENDPOINTS_MAX: usize = 16_384;
 const NOBODY: u32 = u32::MAX;
+/// Half-open entries of one endpoint that may push out others of it in a second. Who opens more
+/// connections than that, with as many unanswered as it may have, floods: it pays, not the others.
+const EVICTIONS_PER_SECOND: u32 = 2000;
 
 /// How full the flow table is, and what its bounds have cost.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -39,6 +42,8 @@ struct Quota {
     half_open: u32,
     /// Its half-open entries, and those whose connection has ended: what may go for another.
     queues: [Queue; 2],
+    /// The second in which it last pushed out half-open entries, and how many.
+    evicted: (u64, u32),
 }
 
 /// Entries of one endpoint in the order in which they came, by the places of both ends.
@@ -67,6 +72,7 @@ impl Quota {
                 oldest: NOBODY,
                 newest: NOBODY,
             }; 2],
+            evicted: (0, 0),
         }
     }
 }
@@ -221,12 +227,26 @@ impl FlowQuotas {
         }
     }
 
-    /// Counts an entry that makes room for another.
-    pub fn evict(&mut self, entry: u32) {
-        match self.places[entry as usize].kind {
-            Kind::HalfOpen => self.gauges.half_open_evicted += 1,
-            Kind::Closing | Kind::Settled => self.gauges.closing_evicted += 1,
+    /// Counts an entry that makes room for another, in this second of the clock.
+    ///
+    /// # Errors
+    /// `HalfOpenFull` when too many half-open ones have gone that way already.
+    pub fn evict(&mut self, entry: u32, second: u64) -> Result<(), Drop> {
+        let place = self.places[entry as usize];
+        if place.kind != Kind::HalfOpen {
+            self.gauges.closing_evicted += 1;
+            return Ok(());
         }
+        let (last, count) = &mut self.quotas[usize::from(place.quota)].evicted;
+        if *last != second {
+            (*last, *count) = (second, 0);
+        }
+        if *count == EVICTIONS_PER_SECOND {
+            return Err(Drop::HalfOpenFull);
+        }
+        *count += 1;
+        self.gauges.half_open_evicted += 1;
+        Ok(())
     }
 
     /// Counts an entry no longer.

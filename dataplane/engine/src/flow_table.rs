@@ -226,7 +226,10 @@ impl FlowTable {
         match self.quotas.room(endpoint, is_half_open) {
             Ok(None) => Ok(()),
             Ok(Some(oldest)) => {
-                self.quotas.evict(oldest);
+                let second = self.now.0 / SECOND_NS;
+                if let Err(reason) = self.quotas.evict(oldest, second) {
+                    return Err(self.quotas.refuse(reason));
+                }
                 self.vacate(oldest);
                 Ok(())
             }

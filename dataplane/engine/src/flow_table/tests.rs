@@ -376,6 +376,20 @@ fn the_oldest_half_open_connection_of_the_endpoint_makes_room() {
 }
 
 #[test]
+fn a_flood_pushes_out_only_so_many_of_its_own_in_a_second() {
+    let mut table = table_of(settings());
+    let mut opened = 0;
+    for port in 0..5000 {
+        opened += u32::from(open(&mut table, ONE, port).is_ok());
+    }
+    // Four have room, and two thousand push out others.
+    assert_eq!(opened, 2004);
+    assert_eq!(table.gauges().refused_half_open, 5000 - 2004);
+    table.advance(after(1));
+    assert!(open(&mut table, ONE, 6000).is_ok());
+}
+
+#[test]
 fn an_endpoint_has_no_more_half_open_connections_than_its_own_bound() {
     let settings = EngineSettings {
         half_open_per_endpoint_max: 2,
