@@ -1,12 +1,12 @@
 //! One direction of a policy: what the rules that select an endpoint say of each peer.
 
 use crate::population::Population;
-use crate::ports::{Class, Entry, spans};
+use crate::ports::{Class, Entry, Places, Span, resolve};
 use crate::rulebook::{NumberedRule, Rulebook};
 use crate::sets::Sets;
 use crate::{
     Action, AllowLocalhost, Compat, Decision, Direction, DocumentOrigin, EnforcementMode, Item,
-    NamedPort, RuleId, Settings, Tier,
+    NamedPort, RuleId, Settings, Tier, Traffic,
 };
 use hashbrown::HashMap;
 use std::sync::Arc;
@@ -334,22 +334,31 @@ fn entry(
     candidates: &[Candidate],
 ) -> Entry {
     let item = candidate.item(direction);
-    let mut spans = spans(&item.traffic, names);
-    for (one, other) in contradictions {
-        let rival = match place as usize {
-            place if place == *one => *other,
-            place if place == *other => *one,
-            _ => continue,
-        };
-        let theirs = crate::ports::spans(&candidates[rival].item(direction).traffic, names);
-        for span in spans.iter_mut().flatten() {
-            let is_same = |their: &crate::ports::Span| {
-                (their.first, their.last) == (span.first, span.last)
-                    && their.protocol.overlaps(span.protocol)
+    let rivals: Vec<&Item> = contradictions
+        .iter()
+        .filter_map(|(one, other)| match place as usize {
+            place if place == *one => Some(*other),
+            place if place == *other => Some(*one),
+            _ => None,
+        })
+        .map(|rival| candidates[rival].item(direction))
+        .collect();
+    let spans = match &item.traffic {
+        Traffic::All => None,
+        Traffic::Of(ports) => {
+            let of_port = |port| {
+                let mut contradicted = Places::default();
+                for rival in &rivals {
+                    contradicted.add(item.contradictions_at(port, rival));
+                }
+                resolve(port, names).map(move |span| Span {
+                    contradicted,
+                    ..span
+                })
             };
-            span.is_contradicted |= theirs.iter().flatten().any(is_same);
+            Some(ports.iter().flat_map(of_port).collect())
         }
-    }
+    };
     Entry {
         rule: candidate.id,
         order: item.order,
@@ -375,7 +384,8 @@ fn contradictions(candidates: &[Candidate], direction: Direction) -> Vec<(usize,
     let mut found = Vec::new();
     for places in by_set.values() {
         for (count, one) in places.iter().enumerate() {
-            for other in &places[count + 1..] {
+            // One rule may hold what contradicts itself.
+            for other in &places[count..] {
                 let (left, right) = (
                     candidates[*one].item(direction),
                     candidates[*other].item(direction),

@@ -28,8 +28,8 @@ pub(crate) struct Span {
     pub(crate) last: u16,
     /// Who takes the traffic, and with what precedence.
     pub(crate) proxy: Option<(Proxy, u8)>,
-    /// Whether another rule wants something else of the same traffic.
-    pub(crate) is_contradicted: bool,
+    /// The places of protocols at which a rule wants something else of the same traffic.
+    pub(crate) contradicted: Places,
 }
 
 /// What a set of rules says of each protocol and port.
@@ -52,6 +52,20 @@ struct Range {
 
 /// TCP, UDP, SCTP, ICMP, ICMPv6, and all others as one.
 const PROTOCOLS: usize = 6;
+
+/// A set of places of protocols.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct Places(u8);
+
+impl Places {
+    fn has(self, place: usize) -> bool {
+        self.0 & (1 << place) != 0
+    }
+
+    pub(crate) fn add(&mut self, other: Self) {
+        self.0 |= other.0;
+    }
+}
 
 const fn place(protocol: Protocol) -> usize {
     match protocol {
@@ -82,9 +96,14 @@ impl PortProtocol {
         self.is_at(place(protocol))
     }
 
-    /// Whether some protocol is meant by both.
-    pub(crate) fn overlaps(self, other: Self) -> bool {
-        (0..PROTOCOLS).any(|place| self.is_at(place) && other.is_at(place))
+    /// The protocols that are meant by both.
+    pub(crate) fn shared_with(self, other: Self) -> Places {
+        let both = |place: &usize| self.is_at(*place) && other.is_at(*place);
+        Places(
+            (0..PROTOCOLS)
+                .filter(both)
+                .fold(0, |set, place| set | 1 << place),
+        )
     }
 }
 
@@ -186,7 +205,7 @@ pub(crate) fn resolve<'a>(
         first,
         last,
         proxy,
-        is_contradicted: false,
+        contradicted: Places::default(),
     };
     let (range, name) = match &port.ports {
         Ports::Range(first, last) => (Some(span(port.protocol, *first, *last)), None),
@@ -270,14 +289,15 @@ fn sweep(entries: &[Entry], place: usize, ranges: &mut Vec<Range>) {
                 holding.remove(&rank);
             }
         }
-        if let (Some(verdict), Some((next, _))) = (decide(&holding, entries), points.peek()) {
+        if let (Some(verdict), Some((next, _))) = (decide(&holding, entries, place), points.peek())
+        {
             push(ranges, first_new, bound(first), bound(next - 1), verdict);
         }
     }
 }
 
 /// What the rules that hold say together; None when all of them pass it on.
-fn decide(holding: &BTreeSet<Rank>, entries: &[Entry]) -> Option<Verdict> {
+fn decide(holding: &BTreeSet<Rank>, entries: &[Entry], place: usize) -> Option<Verdict> {
     let mut rest = holding.iter().peekable();
     loop {
         let first = **rest.peek()?;
@@ -289,7 +309,7 @@ fn decide(holding: &BTreeSet<Rank>, entries: &[Entry]) -> Option<Verdict> {
                 continue;
             }
             Action::Deny => Decision::DenyRule,
-            Action::Allow => allow(first, rest, entries),
+            Action::Allow => allow(first, rest, entries, place),
         };
         return Some(Verdict {
             decision,
@@ -300,7 +320,12 @@ fn decide(holding: &BTreeSet<Rank>, entries: &[Entry]) -> Option<Verdict> {
 
 /// What the allows say that come with the first one. The narrowest that speaks of authentication
 /// is heard: fewest ports first, then some peers before all. [policy-semantics §8.4]
-fn allow<'a>(first: Rank, rest: impl Iterator<Item = &'a Rank>, entries: &[Entry]) -> Decision {
+fn allow<'a>(
+    first: Rank,
+    rest: impl Iterator<Item = &'a Rank>,
+    entries: &[Entry],
+    place: usize,
+) -> Decision {
     let span_of = |rank: &Rank| {
         let spans = entries[rank.entry as usize].spans.as_ref();
         spans.map(|spans| spans[rank.span as usize])
@@ -308,7 +333,7 @@ fn allow<'a>(first: Rank, rest: impl Iterator<Item = &'a Rank>, entries: &[Entry
     let mut heard: Option<(u32, bool, std::cmp::Reverse<Authentication>)> = None;
     for rank in rest.take_while(|rank| (rank.order, rank.class) == (first.order, first.class)) {
         let span = span_of(rank);
-        if span.is_some_and(|span| span.is_contradicted) {
+        if span.is_some_and(|span| span.contradicted.has(place)) {
             return Decision::Conflict;
         }
         let entry = &entries[rank.entry as usize];
@@ -363,7 +388,7 @@ mod tests {
             first,
             last,
             proxy: None,
-            is_contradicted: false,
+            contradicted: Places::default(),
         }
     }
 

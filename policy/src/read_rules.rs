@@ -331,21 +331,22 @@ fn allow(
     let first = winners.first().expect("one of them is best");
     let place = Some(first.0.place.clone());
     let is_contradicted = winners.iter().any(|(hit, matched)| {
-        items.iter().any(|other| {
-            let is_rival = other.order == hit.item.order
+        let rivals = items.iter().filter(|other| {
+            other.order == hit.item.order
                 && other.action == Action::Allow
                 && other.peers == hit.item.peers
-                && hit.item.contradicts(other);
-            let spans = match &other.traffic {
-                Traffic::All => Vec::new(),
-                Traffic::Of(list) => list.iter().collect(),
-            };
-            is_rival
-                && matched.is_some_and(|matched| {
-                    spans.iter().any(|one| {
-                        one.ports == matched.ports && carries_one(one, None, protocol, port)
-                    })
+        });
+        matched.is_some_and(|matched| {
+            rivals.into_iter().any(|other| {
+                let Traffic::Of(theirs) = &other.traffic else {
+                    return false;
+                };
+                theirs.iter().any(|their| {
+                    their.ports == matched.ports
+                        && carries_one(their, None, protocol, port)
+                        && want_different_things((hit.item, matched), (other, their))
                 })
+            })
         })
     });
     if is_contradicted {
@@ -374,4 +375,17 @@ fn allow(
         (None, None) => Decision::Allow,
     };
     (decision, place)
+}
+
+/// Whether two descriptions of the same traffic cannot both be followed. [policy-semantics §7.3]
+fn want_different_things(one: (&Item, &PortMatch), their: (&Item, &PortMatch)) -> bool {
+    let proofs = match (one.0.authentication, their.0.authentication) {
+        (Some(left), Some(right)) => left != right,
+        _ => false,
+    };
+    let proxies = match (&one.1.inspection, &their.1.inspection) {
+        (Some(left), Some(right)) => !left.agrees_with(right),
+        _ => false,
+    };
+    proofs || proxies
 }

@@ -3,6 +3,7 @@
 //! Inside one tier and priority there is no order: any matching deny beats any matching allow,
 //! however broad or narrow. [policy-semantics §0]
 
+use crate::ports::Places;
 use crate::{Cidr, Direction, Inspection, NamePattern, Selector};
 use std::fmt;
 use std::sync::Arc;
@@ -372,23 +373,34 @@ impl Item {
     }
 
     /// Whether both want things of the same ports that cannot be done together, for the same
-    /// peers. [policy-semantics §7.3]
+    /// peers; an item may contradict itself. [policy-semantics §7.3]
     pub(crate) fn contradicts(&self, other: &Self) -> bool {
-        let differs = |left: &PortMatch, right: &PortMatch| {
-            let is_same = left.ports == right.ports && left.protocol.overlaps(right.protocol);
-            let proxies = match (&left.inspection, &right.inspection) {
-                (Some(left), Some(right)) => !left.agrees_with(right),
-                _ => false,
-            };
-            is_same && (proxies || self.disagrees(other))
-        };
         match (&self.traffic, &other.traffic) {
             (Traffic::All, Traffic::All) => self.disagrees(other),
-            (Traffic::Of(left), Traffic::Of(right)) => left
+            (Traffic::Of(list), Traffic::Of(_)) => list
                 .iter()
-                .any(|left| right.iter().any(|right| differs(left, right))),
+                .any(|one| self.contradictions_at(one, other) != Places::default()),
             _ => false,
         }
+    }
+
+    /// The protocols at which another item, for the same peers, contradicts what this one wants of
+    /// one of its ports.
+    pub(crate) fn contradictions_at(&self, one: &PortMatch, other: &Self) -> Places {
+        let mut places = Places::default();
+        let Traffic::Of(theirs) = &other.traffic else {
+            return places;
+        };
+        for their in theirs {
+            let inspections = match (&one.inspection, &their.inspection) {
+                (Some(one), Some(their)) => !one.agrees_with(their),
+                _ => false,
+            };
+            if one.ports == their.ports && (inspections || self.disagrees(other)) {
+                places.add(one.protocol.shared_with(their.protocol));
+            }
+        }
+        places
     }
 
     /// Whether both speak of authentication, and not alike.

@@ -2,7 +2,7 @@
 
 use portcullis_policy::{
     Decision, Direction, Document, Explanation, Generation, IdentityAllocator, NodeFacts, Protocol,
-    Settings, Tables, compile, parse_documents,
+    Proxy, Settings, Tables, compile, parse_documents,
 };
 
 const WORLD: &str = "
@@ -197,4 +197,46 @@ fn rules_that_cannot_be_done_together_are_denied_and_named() {
         (Decision::Conflict, Decision::DenyDefault)
     );
     assert!(!say(53).is_allowed());
+}
+
+#[test]
+fn a_rule_that_contradicts_itself_is_denied_and_named() {
+    let text = "---
+apiVersion: cilium.io/v2
+kind: CiliumNetworkPolicy
+metadata: {name: a, namespace: shop}
+spec:
+  endpointSelector: {matchLabels: {app: backend}}
+  egress:
+  - toEndpoints: [{}]
+    toPorts:
+    - ports: [{port: '53', protocol: TCP}, {port: '80', protocol: TCP}]
+      rules: {http: [{}]}
+    - ports: [{port: '53', protocol: ANY}]
+      rules: {dns: [{matchPattern: '*'}]}
+";
+    let (_, tables) = world(text);
+    let conflicts: Vec<_> = tables
+        .conflicts()
+        .into_iter()
+        .map(|(one, other)| format!("{one} and {other}"))
+        .collect();
+    assert_eq!(
+        conflicts,
+        ["CiliumNetworkPolicy shop/a, egress[0] and CiliumNetworkPolicy shop/a, egress[0]"]
+    );
+    let subject = tables.policy_of("shop", "backend").expect("a pod");
+    let peer = tables.identity_of_pod("shop", "web").expect("a pod");
+    let say = |protocol, port| {
+        tables
+            .judge(subject, Direction::Egress, peer, protocol, port)
+            .decision
+    };
+    assert_eq!(say(Protocol::Tcp, 53), Decision::Conflict);
+    // Only what both ask about is contradicted.
+    assert_eq!(
+        say(Protocol::Tcp, 80),
+        Decision::Redirect(Proxy::Http, None)
+    );
+    assert_eq!(say(Protocol::Udp, 53), Decision::Redirect(Proxy::Dns, None));
 }

@@ -148,11 +148,16 @@ impl Check {
         self.warnings
             .extend(tables.lint(documents).iter().map(Advice::from));
         for (one, other) in tables.conflicts() {
+            let whom = if one == other {
+                "itself".to_owned()
+            } else {
+                one.to_string()
+            };
             self.warnings.push(Advice {
                 file: other.document.file.clone(),
                 document: other.document.document,
                 field: format!("{}[{}]", other.section, other.index),
-                message: format!("conflicts with {one}: what both match is denied"),
+                message: format!("conflicts with {whom}: what both match is denied"),
             });
         }
     }
