@@ -11,7 +11,6 @@ mod faults;
 pub mod ipc;
 pub mod listing;
 pub mod netlink;
-pub mod observe;
 mod observer;
 mod privileges;
 pub mod review;
@@ -22,3 +21,5 @@ pub mod status;
 pub mod status_view;
 pub mod worker;
 pub mod xdp;
+
+pub use portcullis_observe as observe;

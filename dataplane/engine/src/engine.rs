@@ -9,10 +9,10 @@ use crate::translation::{SessionSettings, Sessions};
 use crate::walk::Walk;
 use crate::{
     AffinityTable, CrowdedDestination, DestinationUse, Drop, EndpointIndex, FlowTableGauges,
-    FlowTimeouts, FlowView, FrameBytes, Handover, MacAddress, Now, Outcome, Record, RecordKind,
-    Released, RuleHits, SessionTimeouts, SessionView, Snapshot,
+    FlowTimeouts, FlowView, FrameBytes, Handover, MacAddress, Now, Outcome, Record, Released,
+    RuleHits, SessionTimeouts, SessionView, Snapshot,
 };
-use portcullis_policy::{Generation, Identity};
+use portcullis_policy::Generation;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -321,18 +321,8 @@ impl Engine {
         half: impl FnOnce(&mut Walk<'_>, &mut FrameBytes<'_>) -> Result<Outcome, Drop>,
     ) -> Outcome {
         let record = Record {
-            kind: RecordKind::Drop(Drop::NoTables),
-            generation: Generation::default(),
-            from: None,
-            to: None,
-            source_identity: Identity::UNKNOWN,
-            destination_identity: Identity::UNKNOWN,
-            addresses: None,
-            protocol: None,
-            ports: (0, 0),
-            egress: None,
-            ingress: None,
             length: u32::try_from(frame.length()).unwrap_or(u32::MAX),
+            ..Record::BLANK
         };
         let Some(snapshot) = self.snapshot.as_deref() else {
             tell(records, &mut self.records_lost, record);

@@ -73,7 +73,11 @@ impl Walk<'_> {
             outcome => outcome,
         };
         let is_new = handover.is_opening || matches!(admission, Some(Admission::New { .. }));
-        self.tell_flow(endpoint, &packet, is_new);
+        let is_reply = match &admission {
+            Some(Admission::New { flow, .. }) => flow.initiator() == Side::Local,
+            _ => handover.is_reply,
+        };
+        self.tell_flow(endpoint, &packet, is_new, is_reply);
         Ok(outcome)
     }
 
@@ -124,7 +128,7 @@ impl Walk<'_> {
 
     /// Tells of a flow when it is new, and of a denial that is only reported whenever policy was
     /// asked.
-    fn tell_flow(&mut self, endpoint: &Endpoint, packet: &Packet, is_new: bool) {
+    fn tell_flow(&mut self, endpoint: &Endpoint, packet: &Packet, is_new: bool, is_reply: bool) {
         let is_audited = [self.record.egress, self.record.ingress]
             .into_iter()
             .flatten()
@@ -133,6 +137,7 @@ impl Walk<'_> {
             return;
         }
         self.record.kind = RecordKind::Flow;
+        self.record.is_reply = Some(is_reply);
         self.record.destination_identity = match &self.snapshot.tables {
             Some(tables) => self.snapshot.identity_of(tables, packet.destination),
             None => endpoint.identity,

@@ -78,7 +78,7 @@ pub use nat_ports::{DestinationUse, PortRange};
 pub use notice::CrowdedDestination;
 pub use outcome::{Checksum, Handover, Now, Outcome};
 pub use packet::{IcmpMessage, Packet, Parsed, TcpFlags, Transport, parse};
-pub use record::{Record, RecordKind};
+pub use record::{Ending, Record, RecordKind, Totals};
 pub use reset::Reset;
 pub use rule_hits::{RuleHit, RuleHits};
 pub use segment::{segment, segments};

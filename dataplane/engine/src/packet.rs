@@ -17,7 +17,7 @@ const SCTP_HEADER_LENGTH: usize = 12;
 pub(crate) const ICMP_HEADER_LENGTH: usize = 8;
 
 /// The bits of a TCP header that tell what a segment is for. [RFC 9293 §3.1]
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub struct TcpFlags(pub u8);
 
 impl TcpFlags {

@@ -9,7 +9,7 @@ use crate::flow_table::{FlowTable, FlowTicket};
 use crate::fragment_table::FragmentTable;
 use crate::hold::Holds;
 use crate::notice::Notices;
-use crate::packet::{Packet, TcpFlags};
+use crate::packet::{Packet, TcpFlags, Transport};
 use crate::quoted::quoted;
 use crate::reset::Resets;
 use crate::translation::Sessions;
@@ -93,6 +93,9 @@ impl Walk<'_> {
         self.record.addresses = Some((packet.source, packet.destination));
         self.record.protocol = Some(packet.protocol());
         self.record.ports = packet.ports();
+        if let Transport::Tcp { flags, .. } = packet.transport {
+            self.record.tcp_flags = flags;
+        }
     }
 
     /// The tables, without which nothing passes.

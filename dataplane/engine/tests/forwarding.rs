@@ -146,6 +146,9 @@ fn a_new_flow_writes_one_record_with_both_verdicts() {
             rule: Some(RuleId(0)),
         }),
         length,
+        tcp_flags: portcullis_engine::TcpFlags(SYN),
+        is_reply: Some(false),
+        ..Record::BLANK
     };
     assert_eq!(node.records, vec![expected]);
 }
@@ -172,6 +175,7 @@ fn a_denied_packet_writes_one_record_with_the_verdict() {
             rule: None,
         }),
         length,
+        ..Record::BLANK
     };
     assert_eq!(node.records, vec![expected]);
 }

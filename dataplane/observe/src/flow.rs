@@ -116,7 +116,9 @@ impl Flow {
             RecordKind::Flow if is_audited(record.egress) || is_audited(record.ingress) => {
                 ("AUDIT", None, false)
             }
-            RecordKind::Flow => ("FORWARDED", None, false),
+            RecordKind::Flow | RecordKind::Update | RecordKind::End(_) => {
+                ("FORWARDED", None, false)
+            }
             RecordKind::Drop(reason) => ("DROPPED", Some(reason), false),
             RecordKind::Revoked(reason) => ("DROPPED", Some(reason), true),
         };

@@ -201,22 +201,12 @@ impl Reader {
 mod tests {
     use super::*;
     use portcullis_engine::{Drop, RecordKind};
-    use portcullis_policy::Generation;
 
     fn event(length: u32) -> Event {
         let record = Record {
             kind: RecordKind::Drop(Drop::Truncated),
-            generation: Generation(1),
-            from: None,
-            to: None,
-            source_identity: Identity::UNKNOWN,
-            destination_identity: Identity::UNKNOWN,
-            addresses: None,
-            protocol: None,
-            ports: (0, 0),
-            egress: None,
-            ingress: None,
             length,
+            ..Record::BLANK
         };
         Event {
             time: Timestamp::UNIX_EPOCH,

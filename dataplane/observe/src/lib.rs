@@ -1,4 +1,6 @@
-//! Every verdict, told: records from the workers are joined with names and kept for readers.
+//! What the workers have seen, for people: records are joined with names, kept, filtered, explained.
+//!
+//! No threads, no sockets, no async runtime: those are `portcullis` and `portcullis-hubble`.
 
 mod filter;
 mod flow;

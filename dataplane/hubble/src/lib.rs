@@ -1,0 +1,1 @@
+//! Hubble's API, metrics and the web page: the only crate that knows tokio, tonic and axum.
