@@ -1,1 +1,5 @@
 //! Hubble's API, metrics and the web page: the only crate that knows tokio, tonic and axum.
+
+mod sources;
+
+pub use sources::{Agent, NodeName, Sources};
