@@ -2,6 +2,7 @@
 
 use crate::engine::EngineSettings;
 use crate::flow::{Flow, Side};
+use crate::flow_hash::FlowHasher;
 use crate::flow_index::FlowIndex;
 use crate::flow_key::FlowKey;
 use crate::flow_quota::{FlowQuotas, FlowTableGauges};
@@ -10,7 +11,6 @@ use crate::flow_wheel::FlowWheel;
 use crate::packet::Packet;
 use crate::tcp_state::FlowState;
 use crate::{Drop, EndpointId, Now};
-use siphasher::sip::SipHasher13;
 
 /// Entries that one call of `expire` looks at.
 pub(crate) const EXPIRE_LOOKS_MAX: usize = 256;
@@ -19,8 +19,8 @@ const SECOND_NS: u64 = 1_000_000_000;
 /// Names an entry for as long as it lives: after it has gone the ticket fits nothing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct FlowTicket {
-    place: u32,
-    epoch: u32,
+    pub(crate) place: u32,
+    pub(crate) epoch: u32,
 }
 
 /// A table of fixed capacity. Entries keep their place; index, wheel and quotas name them by it.
@@ -34,7 +34,7 @@ pub(crate) struct FlowTable {
     index: FlowIndex,
     wheel: FlowWheel,
     quotas: FlowQuotas,
-    hasher: SipHasher13,
+    hasher: FlowHasher,
     lives: Lives,
     /// The latest time that was told.
     now: Now,
@@ -52,7 +52,7 @@ impl FlowTable {
             index: FlowIndex::new(capacity),
             wheel: FlowWheel::new(capacity),
             quotas,
-            hasher: SipHasher13::new_with_keys(hash_key.0, hash_key.1),
+            hasher: FlowHasher::new(hash_key),
             lives: settings.timeouts.into(),
             now: Now(0),
         }
@@ -77,6 +77,21 @@ impl FlowTable {
         }
         let epoch = flow.epoch;
         Some(FlowTicket { place, epoch })
+    }
+
+    /// The live entry of a key; one past its time is left for `find`.
+    pub fn peek(&mut self, key: &FlowKey, now: Now) -> Option<FlowTicket> {
+        let now = self.advance(now);
+        let place = self.place_of(key, key.hash(&self.hasher))?;
+        let flow = &self.flows[place as usize];
+        let epoch = flow.epoch;
+        (!flow.is_expired(&self.lives, now)).then_some(FlowTicket { place, epoch })
+    }
+
+    /// An entry that is not past its time.
+    pub fn live(&self, ticket: FlowTicket, now: Now) -> Option<&Flow> {
+        let flow = self.flow(ticket)?;
+        (!flow.is_expired(&self.lives, self.now.max(now))).then_some(flow)
     }
 
     pub fn flow(&self, ticket: FlowTicket) -> Option<&Flow> {

@@ -253,7 +253,7 @@ impl Walk<'_> {
         let Some(flow) = self.flows.flow(ticket) else {
             return Err(Drop::FlowUnknown);
         };
-        if flow.generation == self.snapshot.generation {
+        if flow.is_of(self.snapshot.generation) {
             return Ok(None);
         }
         let (key, initiator) = (flow.key, flow.initiator());
