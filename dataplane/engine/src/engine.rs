@@ -1,5 +1,6 @@
 //! The engine of one worker: a snapshot, a flow table, and the two halves of every packet's walk.
 
+use crate::endings::UpdateCursor;
 use crate::flow_table::FlowTable;
 use crate::fragment_table::FragmentTable;
 use crate::hold::Holds;
@@ -90,8 +91,9 @@ pub struct Engine {
     resets: Resets,
     sessions: Sessions,
     affinity: AffinityTable,
-    records_lost: u64,
+    pub(crate) records_lost: u64,
     shortcuts: u64,
+    pub(crate) updates: UpdateCursor,
 }
 
 impl Engine {
@@ -118,6 +120,7 @@ impl Engine {
             affinity: AffinityTable::new(settings.affinities_max, hash_key),
             records_lost: 0,
             shortcuts: 0,
+            updates: UpdateCursor::default(),
         }
     }
 

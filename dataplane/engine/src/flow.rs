@@ -3,7 +3,8 @@
 use crate::flow_key::{FlowKey, Role};
 use crate::flow_table::FlowTicket;
 use crate::flow_timeouts::Lives;
-use crate::packet::{Packet, Transport};
+use crate::packet::{Packet, TcpFlags, Transport};
+use crate::round_trip::RoundTrip;
 use crate::tcp_state::{FlowState, Numbers, Segment, is_near};
 use crate::{EndpointId, EndpointIndex, MacAddress, Now};
 use portcullis_policy::{Generation, Protocol, RuleId};
@@ -41,30 +42,6 @@ pub struct ResetNumbers {
     pub sequence: u32,
     /// What it has sent, where that is known: then the RST has ACK, too.
     pub acknowledgement: Option<u32>,
-}
-
-/// A time between two packets in one byte: the bits of its microseconds, and the three after the
-/// first; to six percent. Zero for none.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(crate) struct RoundTrip(u8);
-
-impl RoundTrip {
-    fn of_ns(time_ns: u64) -> Self {
-        let time_us = (time_ns / 1000).clamp(1, u64::from(u32::MAX >> 1)) as u32;
-        let exponent = time_us.ilog2();
-        // Three bits behind the first, rounded down.
-        let mantissa = (u64::from(time_us) << 3 >> exponent) as u32 & 7;
-        Self(((exponent + 1) << 3 | mantissa) as u8)
-    }
-
-    /// Microseconds, in the middle of what the byte stands for; zero for none.
-    pub fn us(self) -> u32 {
-        let Some(exponent) = (u32::from(self.0) >> 3).checked_sub(1) else {
-            return 0;
-        };
-        let sixteenths = (u64::from(self.0 & 7) + 8) * 2 + 1;
-        ((sixteenths << exponent) / 16) as u32
-    }
 }
 
 const TENTH_NS: u64 = 100_000_000;
@@ -114,6 +91,7 @@ const HAS_SEQUENCE: u16 = 1 << 3;
 const HAS_ACKNOWLEDGED: u16 = 1 << 5;
 const HAS_TWIN: u16 = 1 << 7;
 const IS_TELLING: u16 = 1 << 8;
+const WAS_RESET: u16 = 1 << 9;
 
 impl Flow {
     pub fn new(
@@ -228,6 +206,11 @@ impl Flow {
         self.set(HAS_TWIN, true);
     }
 
+    /// Whether a reset has ended it.
+    pub fn was_reset(&self) -> bool {
+        self.has(WAS_RESET)
+    }
+
     /// Whether its end is told: of the two entries of a flow between pods one tells.
     pub fn is_telling(&self) -> bool {
         self.has(IS_TELLING)
@@ -293,6 +276,9 @@ impl Flow {
         self.state = before.after(&segment, own, peer);
         if (before, self.state) == (FlowState::Opening, FlowState::Answered) {
             self.round_trip = RoundTrip::of_ns(now.0.saturating_sub(before_seen.0));
+        }
+        if self.state == FlowState::Closing && before != FlowState::Closing {
+            self.set(WAS_RESET, segment.flags.has(TcpFlags::RST));
         }
         self.set_numbers(sender, own.after(&segment, before));
         if before.is_established() {

@@ -1,5 +1,6 @@
 //! The flow table: the only per-flow memory, of fixed size, one entry whichever side began.
 
+use crate::endings::Endings;
 use crate::engine::EngineSettings;
 use crate::flow::{Flow, Side};
 use crate::flow_hash::FlowHasher;
@@ -10,7 +11,7 @@ use crate::flow_timeouts::Lives;
 use crate::flow_wheel::FlowWheel;
 use crate::packet::Packet;
 use crate::tcp_state::FlowState;
-use crate::{Drop, EndpointId, Now};
+use crate::{Drop, Ending, EndpointId, Now};
 
 /// Entries that one call of `expire` looks at.
 pub(crate) const EXPIRE_LOOKS_MAX: usize = 256;
@@ -38,6 +39,7 @@ pub(crate) struct FlowTable {
     lives: Lives,
     /// The latest time that was told.
     now: Now,
+    endings: Endings,
 }
 
 impl FlowTable {
@@ -55,6 +57,7 @@ impl FlowTable {
             hasher: FlowHasher::new(hash_key),
             lives: settings.timeouts.into(),
             now: Now(0),
+            endings: Endings::new(),
         }
     }
 
@@ -72,7 +75,7 @@ impl FlowTable {
         let place = self.place_of(key, key.hash(&self.hasher))?;
         let flow = &self.flows[place as usize];
         if flow.is_expired(&self.lives, now) {
-            self.vacate(place);
+            self.expire_at(place);
             return None;
         }
         let epoch = flow.epoch;
@@ -123,6 +126,8 @@ impl FlowTable {
             self.make_room(payer, is_half_open)?;
         }
         if let Some(old) = old {
+            self.endings
+                .note(&self.flows[old.place as usize], Ending::Replaced);
             self.vacate(old.place);
         }
         let place = self.take_place(flow);
@@ -171,6 +176,7 @@ impl FlowTable {
                 self.arm(ticket.place);
                 if state == FlowState::Closing {
                     self.quotas.close(ticket.place);
+                    self.endings.close(&mut self.flows[ticket.place as usize]);
                 }
             }
         }
@@ -192,7 +198,7 @@ impl FlowTable {
                 break;
             };
             if self.flows[place as usize].is_expired(&self.lives, now) {
-                self.vacate(place);
+                self.expire_at(place);
             } else {
                 self.arm(place);
             }
@@ -209,6 +215,10 @@ impl FlowTable {
         let flow = self.flows.get(place)?;
         let is_live = flow.epoch % 2 == 1 && !flow.is_expired(&self.lives, self.now);
         is_live.then_some(flow)
+    }
+
+    pub fn endings(&mut self) -> &mut Endings {
+        &mut self.endings
     }
 
     pub fn lives(&self) -> &Lives {
@@ -245,11 +255,20 @@ impl FlowTable {
                 if let Err(reason) = self.quotas.evict(oldest, second) {
                     return Err(self.quotas.refuse(reason));
                 }
+                self.endings
+                    .note(&self.flows[oldest as usize], Ending::Evicted);
                 self.vacate(oldest);
                 Ok(())
             }
             Err(reason) => Err(self.quotas.refuse(reason)),
         }
+    }
+
+    /// Removes an entry that is past its time.
+    fn expire_at(&mut self, place: u32) {
+        let flow = &self.flows[place as usize];
+        self.endings.note(flow, Ending::of_expired(flow.state()));
+        self.vacate(place);
     }
 
     fn take_place(&mut self, mut flow: Flow) -> u32 {
