@@ -225,6 +225,7 @@ impl Worker {
                 self.untouch(position);
             }
         }
+        self.engine.tell_flows(moment, &mut self.records);
         for record in self.records.drain(..) {
             if self
                 .record_queue
