@@ -1,12 +1,14 @@
 //! The node's settings: `config.yaml` of the state directory.
 
 mod nat;
+mod xdp;
 
 pub use nat::Timeouts;
+pub use xdp::XdpChoice;
 
-use crate::xdp::{PortRange, XdpMode};
+use crate::xdp::PortRange;
 use portcullis_policy::{AllowLocalhost, Cidr, Compat, DocumentError, EnforcementMode};
-use serde::{Deserialize, Deserializer};
+use serde::Deserialize;
 use std::fmt;
 use std::net::IpAddr;
 use std::str::FromStr;
@@ -82,8 +84,10 @@ impl fmt::Display for AddressBlock {
 pub struct WorkersConfig {
     /// Worker threads, 1 to 64.
     pub count: u16,
-    /// The core of each worker, in order; workers beyond the list are not pinned.
+    /// The core of each worker, in order; workers beyond the list are not pinned. None: chosen.
     pub cores: Vec<usize>,
+    /// Whether a pod that keeps a worker from its other pods is moved to another.
+    pub rehome: bool,
 }
 
 impl Default for WorkersConfig {
@@ -91,6 +95,7 @@ impl Default for WorkersConfig {
         Self {
             count: 1,
             cores: Vec::new(),
+            rehome: false,
         }
     }
 }
@@ -126,8 +131,7 @@ pub struct Config {
     /// Threads of the packet path.
     pub workers: WorkersConfig,
     /// How the kernel program is attached.
-    #[serde(deserialize_with = "xdp_mode")]
-    pub xdp_mode: XdpMode,
+    pub xdp_mode: XdpChoice,
     /// Who finishes partial checksums.
     pub checksums: Checksums,
     /// Chunks of 4 KiB of packet memory, shared by all interfaces. A power of two.
@@ -168,7 +172,7 @@ impl Default for Config {
             allow_localhost: AllowLocalhost::Always,
             compat: Compat::Portcullis,
             workers: WorkersConfig::default(),
-            xdp_mode: XdpMode::Generic,
+            xdp_mode: XdpChoice::Auto,
             checksums: Checksums::default(),
             umem_frames: 16 * 1024,
             idle_frames: 32,
@@ -328,13 +332,6 @@ impl Config {
     }
 }
 
-fn xdp_mode<'de, D: Deserializer<'de>>(from: D) -> Result<XdpMode, D::Error> {
-    let key = String::deserialize(from)?;
-    XdpMode::of_key(&key).ok_or_else(|| {
-        serde::de::Error::custom(format!("expected generic or native, found \"{key}\""))
-    })
-}
-
 /// Reads YAML into a type, and says where it does not fit.
 fn decode<T: serde::de::DeserializeOwned + Default>(
     file: &str,
@@ -402,7 +399,7 @@ mod tests {
     #[test]
     fn a_full_config_is_read() {
         let text = "uplink: eth0\npodCIDRs: [10.0.1.0/24, 'fd00:1::/64']\npolicyEnforcementMode: always\n\
-                    workers: {count: 2, cores: [0, 1]}\nxdpMode: native\nchecksums: software\numemFrames: 4096\n";
+                    workers: {count: 2, cores: [0, 1], rehome: true}\nxdpMode: native\nchecksums: software\numemFrames: 4096\n";
         let config = Config::parse("config.yaml", text).unwrap();
         let expected = Config {
             uplink: Some("eth0".into()),
@@ -414,8 +411,9 @@ mod tests {
             workers: WorkersConfig {
                 count: 2,
                 cores: vec![0, 1],
+                rehome: true,
             },
-            xdp_mode: XdpMode::Native,
+            xdp_mode: XdpChoice::Native,
             checksums: Checksums::Software,
             umem_frames: 4096,
             ..Config::default()

@@ -5,24 +5,27 @@ use crate::config::{Checksums, Config};
 use crate::control::directory::Directory;
 use crate::control::publish::KernelView;
 use crate::control::source::Source;
-use crate::control::{Control, Notice, host_pair};
+use crate::control::{Control, MoveRequest, Notice, host_pair};
 use crate::listing::Listing;
 use crate::netlink::{Changes, Netlink};
 use crate::observe::History;
 use crate::rings::{FreeFrames, Umem, UmemSettings};
 use crate::server::{self, Views};
-use crate::status_view::StatusView;
+use crate::status_view::{Placing, StatusView};
 use crate::worker::{self, WorkerHandle, WorkerParts};
 use crate::xdp::Redirect;
-use crate::{observer, privileges};
+use crate::{cores, observer, privileges, trial};
 use portcullis_engine::{Engine, EngineSettings};
 use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 use std::sync::mpsc::{Sender, channel};
 use std::thread;
+use std::time::Duration;
 
 /// MTU of the way to the outside where there is no uplink to ask.
 const PATH_MTU: u32 = 1500;
+/// A move of a pod takes milliseconds, once control has time for it.
+const MOVE_PATIENCE: Duration = Duration::from_secs(20);
 
 /// Runs the daemon until SIGTERM or SIGINT.
 ///
@@ -48,6 +51,7 @@ pub fn run(args: &RunArgs) -> Result<(), String> {
     let mut netlink = Netlink::open().map_err(|e| e.to_string())?;
     let kernel = KernelView::read(&mut netlink).map_err(|e| e.to_string())?;
     make_host_pair(&config, &kernel)?;
+    trial::remove();
     let mut redirect = Redirect::load(&args.bpffs).map_err(|e| e.to_string())?;
     // Before any uplink is attached: what is ours must never be left to the host.
     for block in &config.pod_cidrs {
@@ -63,13 +67,20 @@ pub fn run(args: &RunArgs) -> Result<(), String> {
         ..UmemSettings::default()
     })
     .map_err(|e| e.to_string())?;
+    let decision = trial::decide(config.xdp_mode, &mut redirect, &umem);
+    let xdp_mode = decision.mode;
+    let placed = place_workers(&config);
     let (notify, notices) = channel();
     let history = Arc::new(History::new(config.observe_history as usize));
-    let (made, handles) = make_workers(&config, &umem)?;
+    let (made, handles) = make_workers(&config, &placed.cores, &umem)?;
     let view = Arc::new(StatusView::new(
         &handles,
         Arc::clone(&history),
         Arc::clone(&umem),
+        Placing {
+            decision,
+            cores_reason: placed.reason.clone(),
+        },
     ));
     let (shown, read) = (Arc::clone(&view), Arc::clone(&view));
     let (counted, named) = (Arc::clone(&view), Arc::clone(&view));
@@ -85,6 +96,7 @@ pub fn run(args: &RunArgs) -> Result<(), String> {
                 None => named.names_now(),
             }),
         },
+        move_pod: mover(notify.clone()),
     };
     server::listen(&args.socket, Arc::new(views))?;
 
@@ -101,10 +113,39 @@ pub fn run(args: &RunArgs) -> Result<(), String> {
         env!("CARGO_PKG_VERSION"),
         args.state.display()
     );
-    Control::new(config, redirect, umem, handles, netlink, view).run(&notices);
+    Control::new((config, xdp_mode), redirect, umem, handles, netlink, view).run(&notices);
     // Attachments stay pinned and sockets go: pods are cut off until the next daemon, not opened.
     let _ = std::fs::remove_file(&args.socket);
     Ok(())
+}
+
+/// Chooses cores for the workers where the settings name none, and says why these.
+fn place_workers(config: &Config) -> cores::Choice {
+    let workers = &config.workers;
+    if workers.cores.is_empty() {
+        return cores::choose(usize::from(workers.count), config.uplink.as_deref());
+    }
+    cores::Choice {
+        cores: workers.cores.clone(),
+        reason: "set".into(),
+    }
+}
+
+/// Has control move pods.
+fn mover(notify: Sender<Notice>) -> server::MovePod {
+    Box::new(move |pod, worker| {
+        let (answer, answered) = channel();
+        let request = MoveRequest {
+            pod,
+            worker,
+            answer,
+        };
+        notify
+            .send(Notice::Move(request))
+            .map_err(|_| "the daemon is ending")?;
+        let answer = answered.recv_timeout(MOVE_PATIENCE);
+        answer.map_err(|_| "control did not answer in time")?
+    })
 }
 
 fn make_host_pair(config: &Config, kernel: &KernelView) -> Result<(), String> {
@@ -127,6 +168,7 @@ fn make_host_pair(config: &Config, kernel: &KernelView) -> Result<(), String> {
 
 fn make_workers(
     config: &Config,
+    cores: &[usize],
     umem: &Arc<Umem>,
 ) -> Result<(Vec<worker::Worker>, Vec<WorkerHandle>), String> {
     let parts = (0..config.workers.count).map(|number| {
@@ -147,7 +189,7 @@ fn make_workers(
         WorkerParts {
             engine: Engine::new(settings, (seed.hash_one(1), seed.hash_one(2))),
             free: FreeFrames::new(umem),
-            core: config.workers.cores.get(usize::from(number)).copied(),
+            core: cores.get(usize::from(number)).copied(),
         }
     });
     Ok(worker::connect(parts.collect())?.into_iter().unzip())

@@ -45,6 +45,13 @@ pub enum Request {
     Ports,
     /// Services.
     Services,
+    /// Moves a pod to another worker.
+    Move {
+        /// `namespace/name`.
+        pod: String,
+        /// Where to.
+        worker: u16,
+    },
 }
 
 /// One line of an answer.
@@ -71,6 +78,8 @@ pub enum Answer {
     PortUse(Box<PortUse>),
     /// A port of a service.
     Service(Box<ServiceView>),
+    /// What was done.
+    Done(String),
     /// The answer is not whole, and why.
     Missing(String),
     /// The question could not be answered.

@@ -3,6 +3,7 @@
 pub mod cli;
 pub mod config;
 pub mod control;
+mod cores;
 pub mod counters;
 mod crowds;
 pub mod daemon;
@@ -19,6 +20,7 @@ mod rule_ledger;
 mod server;
 pub mod status;
 pub mod status_view;
+pub mod trial;
 pub mod worker;
 pub mod xdp;
 

@@ -25,6 +25,9 @@ const REQUEST_BYTES_MAX: u64 = 64 * 1024;
 /// Events that are joined with their names at one time.
 const BATCH: usize = 1024;
 
+/// Moves a pod, `namespace/name`, to a worker, and says what was done.
+pub type MovePod = Box<dyn Fn(String, u16) -> Result<String, String> + Send + Sync>;
+
 /// What readers may see.
 pub struct Views {
     /// Flows and drops.
@@ -37,6 +40,8 @@ pub struct Views {
     pub rules: Box<dyn Fn() -> Vec<RuleStatus> + Send + Sync>,
     /// The tables of the workers.
     pub listing: Listing,
+    /// Moves a pod to another worker.
+    pub move_pod: MovePod,
 }
 
 /// Listens until the process ends.
@@ -216,6 +221,9 @@ fn answer(stream: &UnixStream, views: &Views) -> io::Result<()> {
                 tell(&mut out, &Answer::Service(Box::new(service)))?;
             }
             tell_missing(&mut out, missing)?;
+        }
+        Ok(Request::Move { pod, worker }) => {
+            tell_made(&mut out, (views.move_pod)(pod, worker), Answer::Done)?;
         }
         Ok(Request::Observe {
             filter,

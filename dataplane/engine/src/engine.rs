@@ -129,6 +129,12 @@ impl Engine {
         self.snapshot.replace(snapshot)
     }
 
+    /// Takes over connections in mid-stream for a while again: an endpoint has come from another
+    /// worker, and they are not known here. Policy judges them all the same.
+    pub fn learn_midstream(&mut self, now: Now) {
+        self.settings.started = now;
+    }
+
     /// Counts from now on in these, which belong to the tables of the snapshot. Returns those of
     /// before.
     pub fn count_in(&mut self, hits: Arc<RuleHits>) -> Option<Arc<RuleHits>> {

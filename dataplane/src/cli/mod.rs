@@ -54,8 +54,9 @@ effect at once, all of it or nothing. `config.yaml` in it holds the settings of 
   policyAuditMode: false           # true: enforce nothing, report what would be denied (AUDIT)
   allowLocalhost: always           # always: kubelet probes pass default deny; policy
   compat: portcullis               # portcullis, cilium: whose reading where the two differ
-  workers: {count: 1, cores: [0]}  # threads of the packet path, and where they are pinned
-  xdpMode: generic                 # generic: 64 KB segments cross whole; native
+  workers:                         # threads of the packet path, where they are pinned (chosen
+    {count: 1, cores: [], rehome: false} # unless named), whether pods that starve others move
+  xdpMode: auto                    # tried at the start; generic: 64 KB segments cross whole; native
   umemFrames: 16384                # chunks of 4 KiB of packet memory
   masquerade: false                # true: pods' traffic to outside has the uplink's address
   masqueradeExcludedCIDRs: []      # blocks outside that see pods' own addresses all the same
@@ -327,6 +328,25 @@ pub enum EndpointCommand {
         /// Directory of manifests.
         #[arg(long, value_name = "DIR")]
         state: PathBuf,
+    },
+    /// Moves a pod of the running daemon to another worker.
+    #[command(after_help = "\
+What it costs: what is sent to the pod in the next few milliseconds is lost, and counted as
+endpoint_gone; what it sends waits. TCP connections go on where policy allows them, because the new
+worker takes over connections in mid-stream for 30 s, as after a start. Connections that were
+translated at the pod (to services) are ended by a reset. A new daemon places pods anew.
+
+  portcullis status                                   # Hot: which pod takes how much of its worker
+  portcullis endpoint move shop/web --worker 1")]
+    Move {
+        /// The pod, NAMESPACE/NAME.
+        pod: String,
+        /// The worker's number, as `status` has it.
+        #[arg(long)]
+        worker: u16,
+        /// Unix socket of the daemon.
+        #[arg(long, value_name = "PATH", default_value = SOCKET_PATH)]
+        socket: PathBuf,
     },
     /// Lists the pods of a state directory that have an interface here.
     List {

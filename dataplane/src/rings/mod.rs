@@ -71,6 +71,7 @@ mod fill;
 mod frame;
 mod free;
 mod kernel;
+mod packets;
 mod queues;
 mod socket;
 mod umem;
@@ -79,6 +80,7 @@ mod waiter;
 pub use error::{InterfaceLost, RingError};
 pub use frame::{Frame, PIECES_MAX, View};
 pub use free::FreeFrames;
+pub use packets::PacketSender;
 pub use queues::{
     RING_ENTRIES_COMPLETION, RING_ENTRIES_FILL, RING_ENTRIES_RECEIVE, RING_ENTRIES_TRANSMIT,
 };

@@ -80,6 +80,8 @@ pub fn connect(parts: Vec<WorkerParts>) -> Result<Vec<(Worker, WorkerHandle)>, S
                 is_active: vec![false; slots],
                 waiter,
                 ready: Vec::with_capacity(READY_MAX),
+                first_served: 0,
+                served: Vec::with_capacity(READY_MAX),
                 batch: Vec::with_capacity(BATCH),
                 held: [const { None }; HOLDS_MAX],
                 records: Vec::with_capacity(RECORDS_MAX),

@@ -2,9 +2,11 @@
 //!
 //! After start it does not allocate, lock, block (but to sleep) or log.
 
+mod company;
 mod connect;
 mod desk;
 mod handle;
+mod patience;
 mod turn;
 mod walk;
 

@@ -2,7 +2,7 @@
 
 use super::BATCH;
 use super::handle::Passed;
-use super::turn::Worker;
+use super::turn::{Served, Worker, now};
 use crate::rings::{CHUNK_ROOM, Frame, Socket};
 use portcullis_engine::{
     Checksum, Drop, EndpointIndex, Handover, HoldSlot, Now, Outcome, segment, solicit,
@@ -51,8 +51,13 @@ impl Worker {
         let mut taken = 0;
         self.ready.clear();
         self.ready.extend(self.waiter.ready());
-        for position in 0..self.ready.len() {
-            let index = EndpointIndex(self.ready[position] as u16);
+        self.served.clear();
+        // Another one is first in each turn: who comes first finds the rings emptiest.
+        let (count, first) = (self.ready.len(), self.first_served);
+        self.first_served = first.wrapping_add(1);
+        let mut since = moment.0;
+        for turn in 0..count {
+            let index = EndpointIndex(self.ready[first.wrapping_add(turn) % count] as u16);
             let Some(socket) = self.sockets[usize::from(index.0)].as_mut() else {
                 continue;
             };
@@ -62,7 +67,8 @@ impl Worker {
                 self.counters.dropped(Drop::ChainTooLong);
             }
             self.touch(index);
-            taken += batch.len();
+            let frames = batch.len();
+            taken += frames;
             for frame in batch.drain(..) {
                 self.counters.received.add(1);
                 self.counters.received_bytes.add(frame.length() as u64);
@@ -70,6 +76,13 @@ impl Worker {
                 self.resume_held(moment);
             }
             self.batch = batch;
+            let until = now().0;
+            self.served.push(Served {
+                index,
+                frames: frames as u32,
+                busy_ns: until.saturating_sub(since),
+            });
+            since = until;
         }
         taken
     }
@@ -249,8 +262,11 @@ impl Worker {
         };
         let submitted = submit(socket, frame).or_else(|frame| {
             // The ring may be full of frames that only wait for a kick.
-            let _ = socket.kick(&mut self.free);
-            submit(socket, frame)
+            if socket.make_room(&mut self.free) {
+                submit(socket, frame)
+            } else {
+                Err(frame)
+            }
         });
         if let Err(frame) = submitted {
             return self.discard(frame, Drop::TransmitFull);
