@@ -2,7 +2,6 @@
 //! below `valgrind --tool=callgrind` it counts instructions.
 
 #[path = "../tests/network/mod.rs"]
-#[expect(dead_code, reason = "the tests use the rest")]
 mod network;
 
 use network::build::{ACK, SYN, v4};

@@ -92,7 +92,7 @@ pub struct Engine {
     sessions: Sessions,
     affinity: AffinityTable,
     pub(crate) records_lost: u64,
-    shortcuts: u64,
+    pub(crate) shortcuts: u64,
     pub(crate) updates: UpdateCursor,
 }
 
@@ -169,10 +169,17 @@ impl Engine {
         now: Now,
         records: &mut Vec<Record>,
     ) -> Outcome {
-        if let Some(outcome) = self.take_shortcut(from, frame, now) {
-            self.shortcuts += 1;
-            return outcome;
-        }
+        let foreseen = self.foresee(from, frame);
+        self.egress_foreseen(from, foreseen.as_ref(), frame, now, records)
+    }
+
+    pub(crate) fn walk_egress(
+        &mut self,
+        from: EndpointIndex,
+        frame: &mut FrameBytes<'_>,
+        now: Now,
+        records: &mut Vec<Record>,
+    ) -> Outcome {
         self.run(frame, now, records, |walk, frame| walk.egress(from, frame))
     }
 

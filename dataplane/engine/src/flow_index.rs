@@ -28,6 +28,11 @@ impl FlowIndex {
             .map(|position| number(self.places[position]))
     }
 
+    /// Where a search for this hash begins.
+    pub fn place_of(&self, hash: u32) -> *const u8 {
+        std::ptr::from_ref(&self.places[self.home(hash)]).cast()
+    }
+
     /// Adds a number that is not there.
     pub fn insert(&mut self, hash: u32, number: u32) {
         let mut position = self.home(hash);

@@ -83,12 +83,31 @@ impl FlowTable {
     }
 
     /// The live entry of a key; one past its time is left for `find`.
-    pub fn peek(&mut self, key: &FlowKey, now: Now) -> Option<FlowTicket> {
+    pub fn peek(&mut self, key: &FlowKey, hash: u32, now: Now) -> Option<FlowTicket> {
         let now = self.advance(now);
-        let place = self.place_of(key, key.hash(&self.hasher))?;
+        let place = self.place_of(key, hash)?;
         let flow = &self.flows[place as usize];
         let epoch = flow.epoch;
         (!flow.is_expired(&self.lives, now)).then_some(FlowTicket { place, epoch })
+    }
+
+    pub fn hash(&self, key: &FlowKey) -> u32 {
+        key.hash(&self.hasher)
+    }
+
+    /// Where the number of an entry with this hash is.
+    pub fn place_of_number(&self, hash: u32) -> *const u8 {
+        self.index.place_of(hash)
+    }
+
+    /// The place of some entry with this hash, most likely the one.
+    pub fn first_with(&self, hash: u32) -> Option<u32> {
+        self.index.find(hash, |_| true)
+    }
+
+    /// Whatever is at a place, if it has ever been used.
+    pub fn entry(&self, place: u32) -> Option<&Flow> {
+        self.flows.get(place as usize)
     }
 
     /// An entry that is not past its time.

@@ -91,6 +91,7 @@ pub use service::{
     Frontend, FrontendConflict, FrontendKind, ServiceId, ServiceIndex, ServicePort, ServiceSpec,
     ServiceTable,
 };
+pub use shortcut::Foreseen;
 pub use solicitation::{SOLICITATION_LENGTH_MAX, solicit};
 pub use tcp_state::FlowState;
 pub use topology::{

@@ -7,25 +7,32 @@
 
 use crate::engine::Engine;
 use crate::flow::{Flow, Side};
+use crate::flow_key::FlowKey;
 use crate::flow_table::FlowTicket;
 use crate::glance::Glance;
 use crate::walk::Walk;
 use crate::{
-    Endpoint, EndpointIndex, EndpointKind, FrameBytes, Handover, Now, Outcome, checksum, rewrite,
+    Endpoint, EndpointIndex, EndpointKind, FrameBytes, Handover, Now, Outcome, Record, checksum,
+    rewrite,
 };
 use std::net::IpAddr;
 
+/// What has been found out about a frame before its turn comes: memory that will be read is fetched
+/// for a whole batch at once, instead of waited for packet by packet.
+#[derive(Debug)]
+pub struct Foreseen {
+    glance: Glance,
+    key: FlowKey,
+    hash: u32,
+    place: Option<u32>,
+}
+
 impl Engine {
-    /// Takes a packet all the way. None, and nothing done, when it has to walk.
-    pub(crate) fn take_shortcut(
-        &mut self,
-        from: EndpointIndex,
-        frame: &mut FrameBytes<'_>,
-        now: Now,
-    ) -> Option<Outcome> {
-        let snapshot = self.snapshot.as_deref()?;
+    /// Looks at a frame that will come in at `from`. None when it will have to walk.
+    #[must_use]
+    pub fn foresee(&self, from: EndpointIndex, frame: &FrameBytes<'_>) -> Option<Foreseen> {
+        let endpoint = self.snapshot.as_deref()?.endpoint(from)?;
         let glance = Glance::of(frame)?;
-        let endpoint = snapshot.endpoint(from)?;
         let macs = Glance::macs(frame)?;
         let is_ours = endpoint.kind == EndpointKind::Pod
             && macs.0 == endpoint.own_mac
@@ -34,6 +41,61 @@ impl Engine {
             return None;
         }
         let key = glance.key(endpoint.id, frame)?;
+        Some(Foreseen {
+            hash: self.flows.hash(&key),
+            glance,
+            key,
+            place: None,
+        })
+    }
+
+    /// Where the number of its flow's entry is: to be fetched first.
+    #[must_use]
+    pub fn place_of_number(&self, foreseen: &Foreseen) -> *const u8 {
+        self.flows.place_of_number(foreseen.hash)
+    }
+
+    /// Where the entry is, in two lines: to be fetched next.
+    #[must_use]
+    pub fn place_of_entry(&self, foreseen: &mut Foreseen) -> Option<[*const u8; 2]> {
+        foreseen.place = self.flows.first_with(foreseen.hash);
+        Some(lines_of(self.flows.entry(foreseen.place?)?))
+    }
+
+    /// Where the entry at the other end is: to be fetched last.
+    #[must_use]
+    pub fn place_of_twin(&self, foreseen: &Foreseen) -> Option<[*const u8; 2]> {
+        let twin = self.flows.entry(foreseen.place?)?.twin()?;
+        Some(lines_of(self.flows.entry(twin.place)?))
+    }
+
+    /// `egress` for a frame that was foreseen in the same batch.
+    pub fn egress_foreseen(
+        &mut self,
+        from: EndpointIndex,
+        foreseen: Option<&Foreseen>,
+        frame: &mut FrameBytes<'_>,
+        now: Now,
+        records: &mut Vec<Record>,
+    ) -> Outcome {
+        let outcome = foreseen.and_then(|foreseen| self.take_shortcut(from, foreseen, frame, now));
+        match outcome {
+            Some(outcome) => outcome,
+            None => self.walk_egress(from, frame, now, records),
+        }
+    }
+
+    /// Takes a packet all the way. None, and nothing done, when it has to walk.
+    fn take_shortcut(
+        &mut self,
+        from: EndpointIndex,
+        foreseen: &Foreseen,
+        frame: &mut FrameBytes<'_>,
+        now: Now,
+    ) -> Option<Outcome> {
+        let snapshot = self.snapshot.as_deref()?;
+        let endpoint = snapshot.endpoint(from)?;
+        let Foreseen { glance, key, .. } = foreseen;
         let is_plain = |flow: &Flow| {
             let is_open = match glance.is_udp {
                 true => flow.is_datagrams(),
@@ -41,7 +103,7 @@ impl Engine {
             };
             is_open && flow.is_of(snapshot.generation) && !flow.is_translated()
         };
-        let own = self.flows.peek(&key, now)?;
+        let own = self.flows.peek(key, foreseen.hash, now)?;
         let flow = self.flows.flow(own).filter(|flow| is_plain(flow))?;
         let (way, twin) = (flow.way()?, flow.twin()?);
         self.flows.live(twin, now).filter(|flow| is_plain(flow))?;
@@ -62,9 +124,16 @@ impl Engine {
         }
         rewrite::forward_plain(frame, glance.is_ipv4, destination, out.own_mac);
         let is_offloaded = self.settings.offload_checksums;
-        let checksum = checksum::finish_plain(frame, &glance, is_offloaded);
+        let checksum = checksum::finish_plain(frame, glance, is_offloaded);
+        self.shortcuts += 1;
         Some(Outcome::Transmit(way.to, checksum))
     }
+}
+
+/// The two lines of memory that an entry lies in.
+fn lines_of(flow: &Flow) -> [*const u8; 2] {
+    let start = std::ptr::from_ref(flow).cast::<u8>();
+    [start, start.wrapping_add(size_of::<Flow>() / 2)]
 }
 
 impl Walk<'_> {

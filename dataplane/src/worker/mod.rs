@@ -5,6 +5,7 @@
 mod company;
 mod connect;
 mod desk;
+mod foresight;
 mod handle;
 mod patience;
 mod turn;
@@ -12,8 +13,9 @@ mod walk;
 
 pub use connect::{WorkerParts, connect};
 pub use desk::{Desk, Page, Silent};
+pub use foresight::Foresight;
 pub use handle::{Command, Observed, Reply, WorkerHandle};
 pub use turn::{Worker, now};
 
 /// Frames that are taken from one interface before the next has its turn.
-const BATCH: usize = 64;
+pub const BATCH: usize = 64;

@@ -2,6 +2,7 @@
 
 use super::company::Company;
 use super::desk::Filled;
+use super::foresight::Foresight;
 use super::handle::{Bell, Command, Observed, Passed, Reply};
 use super::patience::Patience;
 use crate::counters::WorkerCounters;
@@ -36,6 +37,7 @@ pub struct Worker {
     /// What each of them took in this turn.
     pub(super) served: Vec<Served>,
     pub(super) batch: Vec<Frame>,
+    pub(super) foresight: Foresight,
     /// Fragments ahead of the first of their datagram, at the slots that the engine names.
     pub(super) held: [Option<Frame>; HOLDS_MAX],
     pub(super) records: Vec<Record>,

@@ -69,10 +69,11 @@ impl Worker {
             self.touch(index);
             let frames = batch.len();
             taken += frames;
-            for frame in batch.drain(..) {
+            self.foresee(index, &mut batch);
+            for (number, frame) in batch.drain(..).enumerate() {
                 self.counters.received.add(1);
                 self.counters.received_bytes.add(frame.length() as u64);
-                self.egress(index, frame, moment);
+                self.egress(index, number, frame, moment);
                 self.resume_held(moment);
             }
             self.batch = batch;
@@ -87,14 +88,25 @@ impl Worker {
         taken
     }
 
-    /// The egress half, at the frame's source.
-    fn egress(&mut self, from: EndpointIndex, mut frame: Frame, moment: Now) {
+    /// Looks at all frames of a batch before the first is judged.
+    fn foresee(&mut self, from: EndpointIndex, batch: &mut [Frame]) {
+        self.foresight.begin();
+        for frame in &mut *batch {
+            let mut view = frame.view(&self.umem);
+            self.foresight.look(&self.engine, from, &view.bytes());
+        }
+        self.foresight.fetch(&self.engine);
+    }
+
+    /// The egress half, at the source of a frame with this number in its batch.
+    fn egress(&mut self, from: EndpointIndex, number: usize, mut frame: Frame, moment: Now) {
         let (outcome, head_length) = {
             let mut view = frame.view(&self.umem);
             let mut bytes = view.bytes();
-            let outcome = self
-                .engine
-                .egress(from, &mut bytes, moment, &mut self.records);
+            let foreseen = self.foresight.of(number);
+            let records = &mut self.records;
+            let engine = &mut self.engine;
+            let outcome = engine.egress_foreseen(from, foreseen, &mut bytes, moment, records);
             (outcome, bytes.head_length)
         };
         self.trim(&mut frame, head_length);
