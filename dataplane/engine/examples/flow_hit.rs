@@ -1,4 +1,4 @@
-//! What a packet of a known flow costs: `cargo run --release --example flow_hit -- PACKETS [tcp]`;
+//! What a packet of a known flow costs: `cargo run --release --example flow_hit -- PACKETS [udp|tcp] [walk]`;
 //! below `valgrind --tool=callgrind` it counts instructions.
 
 #[path = "../tests/network/mod.rs"]
@@ -16,7 +16,11 @@ fn main() {
         .next()
         .map_or(1_000_000, |count| count.parse().expect("a number"));
     let is_tcp = arguments.next().is_some_and(|kind| kind == "tcp");
-    let mut engine = Engine::new(EngineSettings::default(), (1, 2));
+    let settings = EngineSettings {
+        walks_always: std::env::args().any(|one| one == "walk"),
+        ..EngineSettings::default()
+    };
+    let mut engine = Engine::new(settings, (1, 2));
     engine.adopt(Arc::new(snapshot(&[], 1)));
     let datagram = v4(CLIENT, SERVER).udp((5000, 80), &[0; 18]);
     let segment = |flags, payload: &[u8]| v4(CLIENT, SERVER).tcp((5000, 80), flags, payload);
