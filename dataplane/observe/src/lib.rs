@@ -2,6 +2,7 @@
 //!
 //! No threads, no sockets, no async runtime: those are `portcullis` and `portcullis-hubble`.
 
+mod copied;
 mod cursor;
 mod event;
 mod filter;
