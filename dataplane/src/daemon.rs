@@ -14,12 +14,12 @@ use crate::server::{self, Views};
 use crate::status_view::{Placing, StatusView};
 use crate::worker::{self, WorkerHandle, WorkerParts};
 use crate::xdp::Redirect;
-use crate::{cores, observer, privileges, trial};
+use crate::{cores, observer, privileges, segments, trial};
 use portcullis_engine::{Engine, EngineSettings};
 use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 use std::sync::mpsc::{Sender, channel};
-use std::thread;
+use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 /// MTU of the way to the outside where there is no uplink to ask.
@@ -71,7 +71,7 @@ pub fn run(args: &RunArgs) -> Result<(), String> {
     let xdp_mode = decision.mode;
     let placed = place_workers(&config);
     let (notify, notices) = channel();
-    let history = Arc::new(History::new(config.observe_history as usize));
+    let history = Arc::new(make_history(&config)?);
     let (made, handles) = make_workers(&config, &placed.cores, &umem)?;
     let view = Arc::new(StatusView::new(
         &handles,
@@ -102,6 +102,7 @@ pub fn run(args: &RunArgs) -> Result<(), String> {
 
     start_workers(made, &handles)?;
     start_observer(&handles, &view, &history)?;
+    let keeper = start_keeper(&view, &history)?;
     watch_signals(notify.clone())?;
     watch_kernel(notify.clone())?;
     notify
@@ -116,6 +117,11 @@ pub fn run(args: &RunArgs) -> Result<(), String> {
     Control::new((config, xdp_mode), redirect, umem, handles, netlink, view).run(&notices);
     // Attachments stay pinned and sockets go: pods are cut off until the next daemon, not opened.
     let _ = std::fs::remove_file(&args.socket);
+    history.close();
+    if let Some(keeper) = keeper {
+        // One that has panicked has told so.
+        let _ = keeper.join();
+    }
     Ok(())
 }
 
@@ -215,13 +221,35 @@ fn start_observer(
     view: &Arc<StatusView>,
     history: &Arc<History>,
 ) -> Result<(), String> {
-    let queues: Vec<_> = handles
-        .iter()
-        .map(|handle| Arc::clone(&handle.records))
-        .collect();
+    let sources: Vec<_> = handles.iter().map(observer::Source::of).collect();
     let (view, history) = (Arc::clone(view), Arc::clone(history));
     spawn("observer".into(), move || {
-        observer::run(&queues, &view, &history)
+        observer::run(&sources, &view, &history)
+    })
+}
+
+/// The thread that keeps history on disk, where that is asked for.
+fn start_keeper(
+    view: &Arc<StatusView>,
+    history: &Arc<History>,
+) -> Result<Option<JoinHandle<()>>, String> {
+    let Some(segments) = history.segments().map(Arc::clone) else {
+        return Ok(None);
+    };
+    let (view, history) = (Arc::clone(view), Arc::clone(history));
+    let keep = move || segments::run(&history, segments, &view);
+    let name = "segments".to_owned();
+    let started = thread::Builder::new().name(name).spawn(keep);
+    started
+        .map(Some)
+        .map_err(|e| format!("cannot start thread segments: {e}"))
+}
+
+fn make_history(config: &Config) -> Result<History, String> {
+    let capacity = config.observe_history as usize;
+    Ok(match &config.observe_segments {
+        Some(config) => History::with_segments(capacity, segments::open(config)?),
+        None => History::new(capacity),
     })
 }
 

@@ -1,140 +1,124 @@
 //! The last flows and drops, for any number of readers at their own pace.
 
-use super::flow::FlowEnd;
+use super::copied::Copied;
+use super::cursor::{Cursor, Cursors, Gap};
+pub use super::event::Event;
+pub use super::names::Names;
+use super::names_table::NamesTable;
+use super::past::Past;
+use super::rate::Rate;
+use super::reader::{Place, Position, Reader};
+use super::ring::Ring;
+use super::segment::Segments;
+use super::stored::{Stored, nanoseconds, timestamp};
 use jiff::Timestamp;
-use portcullis_engine::{EndpointId, ExitPlan, Record, ServiceTable};
-use portcullis_policy::{Identity, PolicyIndex, Tables};
-use std::collections::{HashMap, VecDeque};
-use std::net::IpAddr;
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
-use std::time::Duration;
+use portcullis_policy::Generation;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
-/// A record with its wall-clock time and the names of its generation.
-#[derive(Debug, Clone)]
-pub struct Event {
-    /// When the worker saw it.
-    pub time: Timestamp,
-    /// What it saw.
-    pub record: Record,
-    /// Who was who then.
-    pub names: Arc<Names>,
-}
+/// Records that are copied in or out at one time: nobody else waits longer than for these.
+const BATCH: usize = 1024;
 
-/// Who was who in one generation.
-#[derive(Debug, Default)]
-pub struct Names {
-    /// Policy and identities, None before the first documents were accepted.
-    pub tables: Option<Arc<Tables>>,
-    /// Namespace, name and policy of each pod on this node.
-    pub endpoints: HashMap<EndpointId, (String, String, Option<PolicyIndex>)>,
-    /// Namespace and name of every known pod by address.
-    pub pods: HashMap<IpAddr, (String, String)>,
-    /// Services.
-    pub services: Arc<ServiceTable>,
-    /// How packets leave.
-    pub exits: Arc<ExitPlan>,
-}
-
-impl Names {
-    /// Names one end of a flow.
-    #[must_use]
-    pub fn end(
-        &self,
-        identity: Identity,
-        endpoint: Option<EndpointId>,
-        address: Option<IpAddr>,
-    ) -> FlowEnd {
-        let by_endpoint = endpoint
-            .and_then(|id| self.endpoints.get(&id))
-            .map(|(namespace, name, _)| (namespace, name));
-        let by_address = || {
-            address
-                .and_then(|address| self.pods.get(&address))
-                .map(|(ns, name)| (ns, name))
-        };
-        let (namespace, pod_name) = by_endpoint.or_else(by_address).map_or_else(
-            || (String::new(), String::new()),
-            |(namespace, name)| (namespace.clone(), name.clone()),
-        );
-        let labels = match &self.tables {
-            Some(tables) => tables.labels(identity).to_vec(),
-            None => Vec::new(),
-        };
-        FlowEnd {
-            identity: identity.0,
-            namespace,
-            pod_name,
-            labels,
-        }
-    }
-
-    /// Names who is at an address.
-    #[must_use]
-    pub fn end_at(&self, address: IpAddr) -> FlowEnd {
-        let identity = self.tables.as_deref().map(|tables| {
-            let pod = self.pods.get(&address);
-            pod.and_then(|(namespace, name)| tables.identity_of_pod(namespace, name))
-                .unwrap_or_else(|| tables.identity_of(address))
-        });
-        self.end(identity.unwrap_or_default(), None, Some(address))
-    }
-
-    /// The policy that a pod of this node had.
-    #[must_use]
-    pub fn policy_of(&self, endpoint: EndpointId) -> Option<PolicyIndex> {
-        self.endpoints
-            .get(&endpoint)
-            .and_then(|(_, _, policy)| *policy)
-    }
-}
-
-/// A bounded history: old events make room for new ones, and a reader that is too slow is told how
-/// many it missed.
+/// A bounded history: old events make room for new ones, and a reader that is too slow is told which
+/// it missed. Events are packed as they come in and unpacked outside of the lock as they are read.
 #[derive(Debug)]
 pub struct History {
     inner: Mutex<Inner>,
-    arrived: Condvar,
+    pub(crate) arrived: Condvar,
     capacity: usize,
+    segments: Option<Arc<Segments>>,
 }
 
-#[derive(Debug, Default)]
-struct Inner {
-    events: VecDeque<Event>,
-    /// Number of the event that will come next; numbers never repeat.
-    next: u64,
-    is_closed: bool,
-}
-
-/// Where one reader stands.
+/// What the lock guards.
 #[derive(Debug)]
-pub struct Reader {
-    history: Arc<History>,
-    next: u64,
+pub(crate) struct Inner {
+    pub(crate) ring: Ring,
+    names: NamesTable,
+    pub(crate) cursors: Cursors,
+    rate: Rate,
+    written: u64,
+    /// Records that never came here.
+    unwritten: u64,
+    pub(crate) is_closed: bool,
+}
+
+/// How much a history holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct HistoryCounts {
+    /// Events that are kept now.
+    pub kept: usize,
+    /// Events that it keeps at most.
+    pub kept_max: usize,
+    /// All that were written.
+    pub written: u64,
+    /// Records that were not, because the queue of a worker was full.
+    pub unwritten: u64,
+    /// When the oldest event that is kept in memory was.
+    pub oldest: Option<Timestamp>,
+    /// Bytes of memory for records; names are not in it.
+    pub bytes: usize,
+    /// Sets of names that records refer to.
+    pub names: usize,
 }
 
 impl History {
-    /// A history of the last `capacity` events.
+    /// A history of the last `capacity` events, at least one.
     #[must_use]
     pub fn new(capacity: usize) -> Self {
+        Self::make(capacity, None)
+    }
+
+    /// A history that goes on where the one on disk ends, and is read from there when its memory
+    /// does not reach back far enough. It does not write there: a `SegmentWriter` does.
+    #[must_use]
+    pub fn with_segments(capacity: usize, segments: Arc<Segments>) -> Self {
+        Self::make(capacity, Some(segments))
+    }
+
+    fn make(capacity: usize, segments: Option<Arc<Segments>>) -> Self {
+        let next = segments
+            .as_ref()
+            .map_or(0, |segments| segments.next_number());
         Self {
-            inner: Mutex::default(),
+            inner: Mutex::new(Inner {
+                ring: Ring::new(next),
+                names: NamesTable::default(),
+                cursors: Cursors::default(),
+                rate: Rate::default(),
+                written: 0,
+                unwritten: 0,
+                is_closed: false,
+            }),
             arrived: Condvar::new(),
-            capacity,
+            capacity: capacity.max(1),
+            segments,
         }
     }
 
-    /// Adds events, and lets readers know.
+    /// Adds events, and lets readers know. One thread alone may, or numbers are not in its order.
     pub fn extend(&self, events: impl IntoIterator<Item = Event>) {
-        let mut inner = self.lock();
-        for event in events {
-            if inner.events.len() == self.capacity {
-                inner.events.pop_front();
+        let mut events = events.into_iter();
+        loop {
+            let mut packed: Vec<_> = events
+                .by_ref()
+                .take(self.capacity.min(BATCH))
+                .map(|event| {
+                    let stored = Stored::new(event.time, &event.record, 0);
+                    (stored, event.record.generation, event.names)
+                })
+                .collect();
+            if packed.is_empty() {
+                return;
             }
-            inner.events.push_back(event);
-            inner.next += 1;
+            let gone = self.lock().add(&mut packed, self.capacity);
+            self.arrived.notify_all();
+            // Names of a large cluster take their time to be freed: not while others wait.
+            drop(gone);
         }
-        drop(inner);
-        self.arrived.notify_all();
+    }
+
+    /// Tells how many records workers have lost so far, all of them together.
+    pub fn set_unwritten(&self, total: u64) {
+        self.lock().unwritten = total;
     }
 
     /// Ends every reader that waits.
@@ -147,99 +131,219 @@ impl History {
     #[must_use]
     pub fn counts(&self) -> (usize, u64) {
         let inner = self.lock();
-        (inner.events.len(), inner.next)
+        (inner.ring.len(), inner.written)
+    }
+
+    /// How much it holds, and has held.
+    #[must_use]
+    pub fn counts_all(&self) -> HistoryCounts {
+        let inner = self.lock();
+        HistoryCounts {
+            kept: inner.ring.len(),
+            kept_max: self.capacity,
+            written: inner.written,
+            unwritten: inner.unwritten,
+            oldest: inner.oldest_time(),
+            bytes: inner.ring.memory(),
+            names: inner.names.len(),
+        }
+    }
+
+    /// When the oldest event that is kept was, in memory or on disk.
+    #[must_use]
+    pub fn oldest_time(&self) -> Option<Timestamp> {
+        let segments = self.segments.as_ref().map(|segments| segments.counts());
+        let on_disk = segments.and_then(|counts| counts.oldest);
+        on_disk.or_else(|| self.lock().oldest_time())
+    }
+
+    /// What is kept on disk, where that is asked for.
+    #[must_use]
+    pub const fn segments(&self) -> Option<&Arc<Segments>> {
+        self.segments.as_ref()
+    }
+
+    /// Events a second, over the minute before `now`.
+    #[must_use]
+    pub fn flows_rate(&self, now: Timestamp) -> f64 {
+        self.lock().rate.per_second(now)
     }
 
     /// A reader that begins with the oldest event that is kept.
     #[must_use]
     pub fn reader(self: &Arc<Self>) -> Reader {
-        let inner = self.lock();
-        Reader {
-            history: Arc::clone(self),
-            next: inner.next - inner.events.len() as u64,
-        }
+        self.reader_at(Position::Oldest)
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, Inner> {
+    /// A reader that begins elsewhere: on disk, where memory does not reach back far enough. What is
+    /// not kept any more when it begins it has not missed.
+    #[must_use]
+    pub fn reader_at(self: &Arc<Self>, position: Position) -> Reader {
+        let since = match position {
+            Position::Since(time) => Some(time),
+            _ => None,
+        };
+        if let Some(past) = self.past(position) {
+            return Reader::new(Arc::clone(self), Place::Past(past), since);
+        }
+        let mut inner = self.lock();
+        let (oldest, next) = (inner.ring.oldest(), inner.ring.next());
+        let start = match position {
+            Position::Oldest => oldest,
+            Position::Newest => next,
+            Position::Since(time) => inner.ring.seek(nanoseconds(time)),
+            Position::Number(number) => number.clamp(oldest, next),
+        };
+        let place = inner.begin(start, None);
+        Reader::new(Arc::clone(self), Place::Memory(place), since)
+    }
+
+    /// Where a position lies on disk, if it is older than memory.
+    fn past(&self, position: Position) -> Option<Past> {
+        let segments = self.segments.as_ref()?;
+        let inner = self.lock();
+        let (oldest, oldest_time) = (inner.ring.oldest(), inner.oldest_time());
+        drop(inner);
+        let (place, number) = match position {
+            Position::Since(time) if oldest_time.is_none_or(|oldest| time < oldest) => {
+                (segments.block_since(time)?, 0)
+            }
+            Position::Number(number) if number < oldest => (segments.block_from(number)?, number),
+            _ => return None,
+        };
+        let is_older = place.first() < oldest;
+        is_older.then(|| Past::new(Arc::clone(segments), &place, number))
+    }
+
+    /// The place in memory of a reader that comes from disk. While it must go on there, the number
+    /// that memory begins with; `is_at_end` tells that it cannot.
+    pub(crate) fn arrive(&self, past: &Past, is_at_end: bool) -> Result<usize, u64> {
+        let mut inner = self.lock();
+        let oldest = inner.ring.oldest();
+        let next = past.next();
+        if next >= oldest {
+            let next = next.min(inner.ring.next());
+            return Ok(inner.begin(next, None));
+        }
+        if !is_at_end {
+            return Err(oldest);
+        }
+        let gap = Gap {
+            count: oldest - next,
+            first: past.time(),
+            last: inner.oldest_time().unwrap_or_else(|| past.time()),
+        };
+        Ok(inner.begin(oldest, Some(gap)))
+    }
+
+    /// The events before a number, the last one first: at most `max`, and no more than are copied at
+    /// one time. Empty when no older ones are kept, on disk neither.
+    #[must_use]
+    pub fn events_before(&self, number: u64, max: usize) -> Vec<Event> {
+        let count = max.min(BATCH);
+        let inner = self.lock();
+        let oldest = inner.ring.oldest();
+        let end = number.min(inner.ring.next());
+        let first = end.saturating_sub(count as u64).max(oldest);
+        let copied = inner.copy(
+            first,
+            usize::try_from(end.saturating_sub(first)).unwrap_or(0),
+        );
+        drop(inner);
+        let mut events: Vec<_> = copied.events().collect();
+        let mut end = end.min(oldest);
+        while let Some(segments) = self.segments.as_ref().filter(|_| events.is_empty())
+            && let Some(place) = segments.block_before(end)
+        {
+            events = segments.read(&place).unwrap_or_default();
+            events.retain(|event| event.number < end);
+            events.drain(..events.len().saturating_sub(count));
+            end = place.first();
+        }
+        events.reverse();
+        events
+    }
+
+    pub(crate) fn lock(&self) -> MutexGuard<'_, Inner> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Reader {
-    /// The events that came since the last call, at most `max`, and how many were missed before
-    /// them. Empty when there is nothing new yet.
-    pub fn read(&mut self, max: usize) -> (u64, Vec<Event>) {
-        let inner = self.history.lock();
-        let oldest = inner.next - inner.events.len() as u64;
-        let missed = oldest.saturating_sub(self.next);
-        self.next = self.next.max(oldest);
-        let skip = usize::try_from(self.next - oldest).unwrap_or(usize::MAX);
-        let events: Vec<Event> = inner.events.iter().skip(skip).take(max).cloned().collect();
-        self.next += events.len() as u64;
-        (missed, events)
+impl Inner {
+    /// Adds packed events that fit into `capacity`. Gives back the names that nobody needs any more.
+    fn add(
+        &mut self,
+        packed: &mut [(Stored, Generation, Arc<Names>)],
+        capacity: usize,
+    ) -> Vec<Arc<Names>> {
+        let excess = (self.ring.len() + packed.len()).saturating_sub(capacity);
+        self.cursors
+            .pass(&self.ring, self.ring.oldest() + excess as u64);
+        let old = (0..excess).filter_map(|_| self.ring.pop());
+        let gone = old
+            .filter_map(|old| self.names.release(old.names))
+            .collect();
+        for (stored, generation, names) in packed.iter_mut() {
+            stored.names = self.names.hold(*generation, names);
+            self.ring.push(*stored);
+            self.rate.count(stored.time);
+        }
+        self.written += packed.len() as u64;
+        gone
     }
 
-    /// Waits for something new. False when the history was closed.
-    pub fn wait(&self, longest: Duration) -> bool {
-        let inner = self.history.lock();
-        if inner.is_closed {
-            return false;
-        }
-        if inner.next > self.next {
-            return true;
-        }
-        let (inner, _) = self
-            .history
-            .arrived
-            .wait_timeout(inner, longest)
-            .unwrap_or_else(PoisonError::into_inner);
-        !inner.is_closed
+    /// The place of a reader that reads this event next.
+    fn begin(&mut self, next: u64, missed: Option<Gap>) -> usize {
+        let unwritten = self.unwritten;
+        self.cursors.add(Cursor {
+            next,
+            missed,
+            unwritten,
+        })
     }
-}
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use portcullis_engine::{Drop, RecordKind};
+    /// Copies events out.
+    fn copy(&self, first: u64, max: usize) -> Copied {
+        Copied::new(&self.ring, &self.names, first, max.min(BATCH))
+    }
 
-    fn event(length: u32) -> Event {
-        let record = Record {
-            kind: RecordKind::Drop(Drop::Truncated),
-            length,
-            ..Record::BLANK
+    /// Copies what a reader has not seen, and moves it on.
+    pub(crate) fn copy_for(&mut self, place: usize, max: usize) -> Copied {
+        let Some(cursor) = self.cursors.get_mut(place) else {
+            return Copied::default();
         };
-        Event {
-            time: Timestamp::UNIX_EPOCH,
-            record,
-            names: Arc::default(),
+        let first = cursor.next;
+        let copied = self.copy(first, max);
+        if let Some(cursor) = self.cursors.get_mut(place) {
+            cursor.next = first + copied.len() as u64;
         }
+        copied
     }
 
-    fn lengths(events: &[Event]) -> Vec<u32> {
-        events.iter().map(|event| event.record.length).collect()
+    /// Whether there is something that a reader has not seen.
+    pub(crate) fn has_more(&mut self, place: usize) -> bool {
+        let next = self.ring.next();
+        let cursor = self.cursors.get_mut(place);
+        cursor.is_some_and(|cursor| cursor.next < next)
     }
 
-    #[test]
-    fn a_slow_reader_is_told_how_many_it_missed() {
-        let history = Arc::new(History::new(3));
-        history.extend([event(1), event(2)]);
-        let mut reader = history.reader();
-        let (missed, events) = reader.read(10);
-        assert_eq!((missed, lengths(&events)), (0, vec![1, 2]));
-        history.extend((3..=7).map(event));
-        let (missed, events) = reader.read(2);
-        assert_eq!((missed, lengths(&events)), (2, vec![5, 6]));
-        let (missed, events) = reader.read(10);
-        assert_eq!((missed, lengths(&events)), (0, vec![7]));
-        assert_eq!(history.counts(), (3, 7));
+    /// Whether a reader has missed something that it was not told yet.
+    pub(crate) fn has_missed(&mut self, place: usize) -> bool {
+        let cursor = self.cursors.get_mut(place);
+        cursor.is_some_and(|cursor| cursor.missed.is_some())
     }
 
-    #[test]
-    fn closing_ends_a_reader_that_waits() {
-        let history = Arc::new(History::new(3));
-        let reader = history.reader();
-        let waiting = std::thread::spawn(move || reader.wait(Duration::from_secs(60)));
-        history.close();
-        assert!(!waiting.join().unwrap());
+    /// What a reader has missed and what workers have lost since it was told last.
+    pub(crate) fn take_lost(&mut self, place: usize) -> (Option<Gap>, u64) {
+        let Some(cursor) = self.cursors.get_mut(place) else {
+            return (None, 0);
+        };
+        let before = std::mem::replace(&mut cursor.unwritten, self.unwritten);
+        (cursor.missed.take(), self.unwritten.saturating_sub(before))
+    }
+
+    fn oldest_time(&self) -> Option<Timestamp> {
+        let oldest = self.ring.get(self.ring.oldest())?;
+        Some(timestamp(oldest.time))
     }
 }
