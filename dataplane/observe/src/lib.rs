@@ -2,11 +2,13 @@
 //!
 //! No threads, no sockets, no async runtime: those are `portcullis` and `portcullis-hubble`.
 
+mod drop_reason;
 mod filter;
 mod flow;
 mod flow_policy;
 mod history;
 
+pub use drop_reason::DropReason;
 pub use filter::{Filter, is_pod};
 pub use flow::{Flow, FlowEnd, FlowIp, protocol_name};
 pub use flow_policy::{FlowPolicy, words};
