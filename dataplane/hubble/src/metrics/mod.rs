@@ -1,0 +1,29 @@
+//! Metrics for Prometheus: Hubble's and Cilium's by their names, and ours of what only we have.
+
+mod agent_collector;
+mod consumer;
+mod context;
+mod counts;
+mod family;
+mod figures;
+mod flow_collector;
+mod icmp;
+mod metric;
+mod own_collector;
+mod party;
+mod process;
+mod router;
+mod series;
+mod settings;
+mod sighting;
+mod text;
+mod workload;
+
+#[cfg(test)]
+mod tests;
+
+pub use figures::{
+    EndpointFigures, Figures, LimitFigures, MemoryFigures, RecordFigures, WorkerFigures,
+};
+pub use router::{Metrics, router};
+pub use settings::{Enabled, MetricsSettings};
