@@ -6,8 +6,12 @@ mod filter;
 mod flow;
 mod flow_policy;
 mod history;
+mod judgement;
+mod why;
 
 pub use filter::{Filter, is_pod};
 pub use flow::{Flow, FlowEnd, FlowIp, protocol_name};
 pub use flow_policy::{FlowPolicy, words};
 pub use history::{Event, History, Names, Reader};
+pub use judgement::Judgement;
+pub use why::{NearMiss, Why, WhySide};
