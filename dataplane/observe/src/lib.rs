@@ -3,6 +3,7 @@
 //! No threads, no sockets, no async runtime: those are `portcullis` and `portcullis-hubble`.
 
 mod cursor;
+mod drop_reason;
 mod event;
 mod filter;
 mod flow;
@@ -18,6 +19,7 @@ mod stored;
 mod why;
 
 pub use cursor::Gap;
+pub use drop_reason::DropReason;
 pub use event::Event;
 pub use filter::{Filter, is_pod};
 pub use flow::{Flow, FlowEnd, FlowIp, protocol_name};
