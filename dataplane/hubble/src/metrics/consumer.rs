@@ -25,12 +25,13 @@ pub(super) fn run(mut reader: Reader, sources: &Sources, counts: &SharedCounts) 
 }
 
 /// Counts one batch. False when there is nothing more.
-fn take(reader: &mut Reader, counts: &SharedCounts) -> bool {
-    let (missed, events) = reader.read(BATCH);
+pub(super) fn take(reader: &mut Reader, counts: &SharedCounts) -> bool {
+    let batch = reader.read(BATCH);
     let mut counts = counts.lock();
-    counts.lost.ring += missed;
-    for event in &events {
+    counts.lost.ring += batch.lost.map_or(0, |gap| gap.count);
+    counts.lost.queue += batch.unwritten;
+    for event in &batch.events {
         counts.count(event);
     }
-    !events.is_empty()
+    !batch.events.is_empty()
 }

@@ -1,6 +1,7 @@
 //! What a metric tells of both ends: Hubble's context options, `sourceContext=pod|ip;…`.
 
-use super::party::Party;
+use super::naming;
+use portcullis_observe::Sighting;
 use portcullis_policy::Direction;
 
 /// Parts of a key stand behind one another with this between them: no label has it.
@@ -148,7 +149,7 @@ impl Context {
             }
             _ => return Ok(false),
         };
-        *place = value.split('|').map(naming).collect::<Result<_, _>>()?;
+        *place = value.split('|').map(way).collect::<Result<_, _>>()?;
         Ok(true)
     }
 
@@ -164,23 +165,19 @@ impl Context {
     }
 
     /// Writes the values behind a key, and says which ends they name closely.
-    pub fn write(
-        &self,
-        key: &mut String,
-        source: &Party<'_>,
-        destination: &Party<'_>,
-        direction: Option<Direction>,
-    ) -> Bound {
+    pub fn write(&self, key: &mut String, sighting: &Sighting<'_>) -> Bound {
+        let (source, destination) = (&sighting.source, &sighting.destination);
+        let direction = sighting.direction();
         let mut bound = Bound::default();
         for (_, label) in &self.labels {
             key.push(SEPARATOR);
             match label {
                 Label::Source(part) => {
-                    source.write_part(key, *part);
+                    naming::write_part(key, source, *part);
                     bound.source |= part.is_of_one_pod();
                 }
                 Label::Destination(part) => {
-                    destination.write_part(key, *part);
+                    naming::write_part(key, destination, *part);
                     bound.destination |= part.is_of_one_pod();
                 }
                 Label::Direction => key.push_str(match direction {
@@ -198,16 +195,16 @@ impl Context {
                 continue;
             }
             key.push(SEPARATOR);
-            let mut namings = context.namings(direction).iter();
-            if let Some(naming) = namings.find(|naming| party.write(key, **naming)) {
-                *is_bound |= naming.is_of_one_pod();
+            let mut ways = context.namings(direction).iter();
+            if let Some(way) = ways.find(|way| naming::write(key, party, **way)) {
+                *is_bound |= way.is_of_one_pod();
             }
         }
         bound
     }
 }
 
-fn naming(name: &str) -> Result<Naming, String> {
+fn way(name: &str) -> Result<Naming, String> {
     let found = NAMINGS.iter().find(|(known, _)| *known == name.trim());
     found.map(|(_, naming)| *naming).ok_or_else(|| {
         let known = NAMINGS.map(|(known, _)| known).join(", ");

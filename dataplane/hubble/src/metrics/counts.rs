@@ -1,13 +1,10 @@
 //! Hubble's counters, fed with events: what a consumer's thread writes and a scrape reads.
 
 use super::context::{Bound, Context};
-use super::metric::{Metric, Seen};
-use super::party::Party;
+use super::metric::Metric;
 use super::series::{Key, PodName, Series};
 use super::settings::Enabled;
-use super::sighting::{self, sightings};
-use portcullis_engine::RecordKind;
-use portcullis_observe::{DropReason, Event, Names};
+use portcullis_observe::{Aspect, DropReason, Event, Names, Party, Sighting};
 use portcullis_policy::Direction;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::time::{Duration, Instant};
@@ -55,9 +52,13 @@ pub(super) struct Counted {
 }
 
 impl Counts {
-    /// Nothing counted yet. Each metric gets an equal share of the series.
+    /// Nothing counted yet. Each metric that counts gets an equal share of the
+    /// series.
     pub fn new(enabled: &[Enabled], series_max: usize) -> Self {
-        let share = (series_max / enabled.len().max(1)).max(1);
+        let is_counting =
+            |enabled: &&Enabled| !matches!(enabled.metric, Metric::Dns | Metric::Http);
+        let counting = enabled.iter().filter(is_counting).count();
+        let share = (series_max / counting.max(1)).max(1);
         let metrics = enabled.iter().map(|enabled| {
             let labels = enabled.metric.labels().iter().copied();
             let labels = labels.chain(enabled.context.label_names()).collect();
@@ -84,42 +85,36 @@ impl Counts {
 
     /// Counts one event.
     pub fn count(&mut self, event: &Event) {
-        let (record, names) = (&event.record, &*event.names);
         self.events += 1;
-        if let RecordKind::Drop(drop) | RecordKind::Revoked(drop) = record.kind {
-            let direction = match sighting::direction(record, names) {
-                Some(Direction::Ingress) => "INGRESS",
-                Some(Direction::Egress) | None => "EGRESS",
-            };
-            let dropped = self
-                .drops
-                .entry((DropReason::of(drop), direction))
-                .or_default();
-            dropped.packets += 1;
-            dropped.bytes += u64::from(record.length);
-        }
-        let (source, destination) = Party::both(record, names);
-        for sighting in sightings(record, names) {
-            let seen = Seen {
-                record,
-                sighting,
-                source: &source,
-            };
-            for Counted {
-                metric,
-                series,
-                context,
-            } in &mut self.metrics
-            {
+        for sighting in Sighting::all(event) {
+            self.count_drop(&sighting);
+            for counted in &mut self.metrics {
+                let Counted {
+                    metric,
+                    series,
+                    context,
+                } = counted;
                 let pods = &mut self.pods;
-                let count = |key: &mut Key| {
-                    let direction = sighting.direction;
-                    let bound = context.write(&mut key.text, &source, &destination, direction);
-                    series.add(key, || bind(pods, bound, [source.pod, destination.pod]));
-                };
-                metric.rule(&seen, count, &mut self.key);
+                metric.rule(&sighting, &mut self.key, |key| {
+                    let bound = context.write(&mut key.text, &sighting);
+                    series.add(key, || bind(pods, bound, &sighting));
+                });
             }
         }
+    }
+
+    fn count_drop(&mut self, sighting: &Sighting<'_>) {
+        let Aspect::Drop(drop) = sighting.aspect else {
+            return;
+        };
+        let direction = match sighting.direction() {
+            Some(Direction::Ingress) => "INGRESS",
+            Some(Direction::Egress) | None => "EGRESS",
+        };
+        let place = (DropReason::of(drop), direction);
+        let dropped = self.drops.entry(place).or_default();
+        dropped.packets += 1;
+        dropped.bytes += u64::from(sighting.event.record.length);
     }
 
     /// Removes the series of pods that have been gone for a minute.
@@ -158,20 +153,21 @@ impl Counts {
 fn bind(
     pods: &mut HashMap<PodName, Option<Instant>>,
     bound: Bound,
-    ends: [Option<(&str, &str)>; 2],
+    sighting: &Sighting<'_>,
 ) -> [Option<PodName>; 2] {
-    let mut name = |is_bound: bool, pod: Option<(&str, &str)>| {
-        let (namespace, name) = pod.filter(|_| is_bound)?;
-        let pod: PodName = format!("{namespace}/{name}").into();
+    let mut name = |is_bound: bool, party: &Party<'_>| {
+        if !is_bound || party.pod_name.is_empty() {
+            return None;
+        }
+        let pod: PodName = format!("{}/{}", party.namespace, party.pod_name).into();
         let known = pods.get_key_value(&pod).map(|(known, _)| known.clone());
         Some(known.unwrap_or_else(|| {
             pods.insert(pod.clone(), None);
             pod
         }))
     };
-    let [source, destination] = ends;
     [
-        name(bound.source, source),
-        name(bound.destination, destination),
+        name(bound.source, &sighting.source),
+        name(bound.destination, &sighting.destination),
     ]
 }

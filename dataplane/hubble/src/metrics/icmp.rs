@@ -1,9 +1,19 @@
 //! Hubble's names of ICMP types. Records have no code, so an error is named without its cause.
 
 use portcullis_policy::Protocol;
+use std::fmt::Write;
 
-/// The name of a type.
-pub(super) const fn name(protocol: Option<Protocol>, kind: u8) -> Option<&'static str> {
+/// Writes the name of a type, or its number.
+pub(super) fn write_name(text: &mut String, protocol: Option<Protocol>, kind: u8) {
+    match name(protocol, kind) {
+        Some(name) => text.push_str(name),
+        None => {
+            let _ = write!(text, "{kind}");
+        }
+    }
+}
+
+const fn name(protocol: Option<Protocol>, kind: u8) -> Option<&'static str> {
     Some(match (protocol, kind) {
         (Some(Protocol::Icmp), 0) | (Some(Protocol::Icmpv6), 129) => "EchoReply",
         (Some(Protocol::Icmp), 8) | (Some(Protocol::Icmpv6), 128) => "EchoRequest",

@@ -2,11 +2,10 @@
 
 use super::context::SEPARATOR;
 use super::icmp;
-use super::party::Party;
 use super::series::Key;
-use super::sighting::{Fate, Sight, Sighting};
 use portcullis_engine::{Ending, Record, RecordKind, TcpFlags};
-use portcullis_policy::{Decision, Direction, Protocol};
+use portcullis_observe::{Aspect, DropReason, FlowVerdict, Point, Sighting};
+use portcullis_policy::{Direction, Identity, Protocol};
 use std::fmt::Write;
 use std::net::IpAddr;
 
@@ -21,13 +20,6 @@ pub(super) enum Metric {
     Policy,
     Dns,
     Http,
-}
-
-/// What is known of one event.
-pub(super) struct Seen<'a> {
-    pub record: &'a Record,
-    pub sighting: Sighting,
-    pub source: &'a Party<'a>,
 }
 
 impl Metric {
@@ -143,57 +135,57 @@ impl Metric {
 
     /// Gives `count` the values of the labels before those of the context, once for each time that
     /// the event counts.
-    pub fn rule(self, seen: &Seen<'_>, mut count: impl FnMut(&mut Key), key: &mut Key) {
-        key.text.clear();
+    pub fn rule(self, seen: &Sighting<'_>, key: &mut Key, mut count: impl FnMut(&mut Key)) {
+        let record = &seen.event.record;
         match self {
             Self::Flow => {
-                let (kind, subtype) = match seen.sighting.sight {
-                    Sight::Verdict(..) => ("PolicyVerdict", ""),
-                    Sight::Trace(point) => ("Trace", point),
-                    Sight::Drop => ("Drop", ""),
+                let (kind, subtype) = match seen.aspect {
+                    Aspect::Verdict(_) => ("PolicyVerdict", ""),
+                    Aspect::Trace(Point::ToEndpoint) => ("Trace", "to-endpoint"),
+                    Aspect::Trace(Point::ToHost) => ("Trace", "to-host"),
+                    Aspect::Trace(Point::ToNetwork) => ("Trace", "to-network"),
+                    Aspect::Drop(_) => ("Drop", ""),
                 };
-                let verdict = seen.sighting.fate.name();
-                fill(key, &[protocol(seen.record), kind, subtype, verdict]);
+                fill(key, &[protocol(record), kind, subtype, verdict(seen)]);
                 count(key);
             }
             Self::Drop => {
-                if let Fate::Dropped(reason) = seen.sighting.fate {
-                    fill(key, &[reason.name, protocol(seen.record)]);
+                if let Some(drop) = seen.drop() {
+                    fill(key, &[DropReason::of(drop).name, protocol(record)]);
                     count(key);
                 }
             }
             Self::Tcp => {
-                for flag in seen.tcp_flags().into_iter().flatten() {
-                    fill(key, &[flag, family(seen.record)]);
+                for flag in tcp_flags(seen).into_iter().flatten() {
+                    fill(key, &[flag, family(record)]);
                     count(key);
                 }
             }
             Self::Icmp => {
-                for kind in seen.icmp_types().into_iter().flatten() {
-                    key.text.clear();
-                    let _ = write!(key.text, "{}{SEPARATOR}", family(seen.record));
-                    seen.write_icmp_type(&mut key.text, kind);
+                if let Some(kind) = icmp_type(seen) {
+                    fill(key, &[family(record), ""]);
+                    icmp::write_name(&mut key.text, record.protocol, kind);
                     key.fixed = key.text.len();
                     count(key);
                 }
             }
             Self::PortDistribution => {
-                if let Some(port) = seen.service_port() {
-                    fill(key, &[protocol(seen.record)]);
+                if let Some(port) = service_port(seen) {
+                    fill(key, &[protocol(record)]);
                     // There may be as many ports as pods, or more.
                     let _ = write!(key.text, "{SEPARATOR}{port}");
                     count(key);
                 }
             }
             Self::Policy => {
-                if let Sight::Verdict(direction, decision) = seen.sighting.sight
-                    && !seen.source.is_host()
+                if let Aspect::Verdict(judgement) = seen.aspect
+                    && seen.source.identity != Identity::HOST
                 {
-                    let direction = match direction {
+                    let direction = match judgement.direction {
                         Direction::Egress => "egress",
                         Direction::Ingress => "ingress",
                     };
-                    fill(key, &[direction, matched(decision), action(seen.sighting)]);
+                    fill(key, &[direction, matched(seen), action(seen)]);
                     count(key);
                 }
             }
@@ -202,81 +194,68 @@ impl Metric {
     }
 }
 
-impl Seen<'_> {
-    /// Whether this is the event of a packet that went on: each packet counts once, though Hubble
-    /// tells of the first one several times.
-    const fn is_forwarded_packet(&self) -> bool {
-        matches!(self.sighting.sight, Sight::Trace(_))
-            && matches!(self.sighting.fate, Fate::Forwarded)
-    }
+/// Whether this is the event of a packet that went on: each packet counts once, though Hubble tells
+/// of the first one several times.
+fn is_forwarded_packet(seen: &Sighting<'_>) -> bool {
+    matches!(seen.aspect, Aspect::Trace(_)) && seen.verdict() == FlowVerdict::Forwarded
+}
 
-    /// The flags that the packet of a record carries. The end of a connection is told without a
-    /// packet, but how it ended tells which were sent.
-    fn tcp_flags(&self) -> [Option<&'static str>; 3] {
-        if !self.is_forwarded_packet() || self.record.protocol != Some(Protocol::Tcp) {
-            return [None; 3];
-        }
-        let flags = self.record.tcp_flags;
-        match self.record.kind {
-            RecordKind::Flow => {
-                let is_answer = flags.has(TcpFlags::SYN) && flags.has(TcpFlags::ACK);
-                [
-                    (flags.has(TcpFlags::SYN)).then_some(if is_answer { "SYN-ACK" } else { "SYN" }),
-                    flags.has(TcpFlags::FIN).then_some("FIN"),
-                    flags.has(TcpFlags::RST).then_some("RST"),
-                ]
-            }
-            RecordKind::End(ending) => {
-                let is_answered = self.record.totals.packets[1] > 0 && ending != Ending::Unanswered;
-                [
-                    is_answered.then_some("SYN-ACK"),
-                    (ending == Ending::Finished).then_some("FIN"),
-                    (ending == Ending::Reset).then_some("RST"),
-                ]
-            }
-            _ => [None; 3],
-        }
+/// The flags that the packet of a record carries. The end of a connection is told without a packet,
+/// but how it ended tells which were sent.
+fn tcp_flags(seen: &Sighting<'_>) -> [Option<&'static str>; 3] {
+    let record = &seen.event.record;
+    if record.protocol != Some(Protocol::Tcp) || !is_forwarded_packet(seen) {
+        return [None; 3];
     }
-
-    /// The message that began an exchange; at its end, that there were replies.
-    fn icmp_types(&self) -> [Option<u8>; 1] {
-        let is_icmp = matches!(
-            self.record.protocol,
-            Some(Protocol::Icmp | Protocol::Icmpv6)
-        );
-        if !self.is_forwarded_packet() || !is_icmp {
-            return [None];
+    let flags = record.tcp_flags;
+    match record.kind {
+        RecordKind::Flow => {
+            let is_answer = flags.has(TcpFlags::ACK);
+            let opening = if is_answer { "SYN-ACK" } else { "SYN" };
+            [
+                flags.has(TcpFlags::SYN).then_some(opening),
+                flags.has(TcpFlags::FIN).then_some("FIN"),
+                flags.has(TcpFlags::RST).then_some("RST"),
+            ]
         }
-        let kind = u8::try_from(self.record.ports.1).ok();
-        match self.record.kind {
-            RecordKind::Flow => [kind],
-            RecordKind::End(_) if self.record.totals.packets[1] > 0 => {
-                [kind.and_then(|kind| icmp::reply_to(self.record.protocol, kind))]
-            }
-            _ => [None],
+        RecordKind::End(ending) => {
+            let is_answered = record.totals.packets[1] > 0 && ending != Ending::Unanswered;
+            [
+                is_answered.then_some("SYN-ACK"),
+                (ending == Ending::Finished).then_some("FIN"),
+                (ending == Ending::Reset).then_some("RST"),
+            ]
         }
+        _ => [None; 3],
     }
+}
 
-    fn write_icmp_type(&self, text: &mut String, kind: u8) {
-        match icmp::name(self.record.protocol, kind) {
-            Some(name) => text.push_str(name),
-            None => {
-                let _ = write!(text, "{kind}");
-            }
-        }
+/// The message that began an exchange; at its end, that there were replies.
+fn icmp_type(seen: &Sighting<'_>) -> Option<u8> {
+    let record = &seen.event.record;
+    let is_icmp = matches!(record.protocol, Some(Protocol::Icmp | Protocol::Icmpv6));
+    if !is_icmp || !is_forwarded_packet(seen) {
+        return None;
     }
+    let kind = u8::try_from(record.ports.1).ok()?;
+    match record.kind {
+        RecordKind::Flow => Some(kind),
+        RecordKind::End(_) if record.totals.packets[1] > 0 => icmp::reply_to(record.protocol, kind),
+        _ => None,
+    }
+}
 
-    /// The port that a new connection asks for.
-    fn service_port(&self) -> Option<u16> {
-        let is_counted = self.is_forwarded_packet()
-            && self.record.kind == RecordKind::Flow
-            && self.record.is_reply == Some(false);
-        match self.record.protocol {
-            _ if !is_counted => None,
-            Some(Protocol::Tcp | Protocol::Udp | Protocol::Sctp) => Some(self.record.ports.1),
-            Some(Protocol::Icmp | Protocol::Icmpv6) => Some(0),
-            _ => None,
-        }
+/// The port that a new connection asks for.
+fn service_port(seen: &Sighting<'_>) -> Option<u16> {
+    let record = &seen.event.record;
+    let is_new = record.kind == RecordKind::Flow && seen.is_reply() == Some(false);
+    if !is_new || !is_forwarded_packet(seen) {
+        return None;
+    }
+    match record.protocol? {
+        Protocol::Tcp | Protocol::Udp | Protocol::Sctp => Some(record.ports.1),
+        Protocol::Icmp | Protocol::Icmpv6 => Some(0),
+        Protocol::Other(_) => None,
     }
 }
 
@@ -313,24 +292,37 @@ fn family(record: &Record) -> &'static str {
     }
 }
 
-/// What of a rule fitted. A record names the rule and not its parts: of one that decided, the
-/// commonest is said.
-fn matched(decision: Decision) -> &'static str {
-    match decision {
-        Decision::Allow
-        | Decision::DenyRule
-        | Decision::Authenticate(_)
-        | Decision::Redirect(..) => "l3-l4",
-        Decision::AllowUnpoliced | Decision::AllowDefault => "all",
-        Decision::AllowLocalHost => "l3-only",
-        Decision::DenyDefault | Decision::Conflict => "none",
+fn verdict(seen: &Sighting<'_>) -> &'static str {
+    match seen.verdict() {
+        FlowVerdict::VerdictUnknown => "VERDICT_UNKNOWN",
+        FlowVerdict::Forwarded => "FORWARDED",
+        FlowVerdict::Dropped => "DROPPED",
+        FlowVerdict::Error => "ERROR",
+        FlowVerdict::Audit => "AUDIT",
+        FlowVerdict::Redirected => "REDIRECTED",
+        FlowVerdict::Traced => "TRACED",
+        FlowVerdict::Translated => "TRANSLATED",
     }
 }
 
-fn action(sighting: Sighting) -> &'static str {
-    match sighting.fate {
-        Fate::Forwarded => "forwarded",
-        Fate::Dropped(_) => "dropped",
-        Fate::Audited => "audit",
+/// How much of a rule had to fit, in the words of `cilium monitor`.
+fn matched(seen: &Sighting<'_>) -> &'static str {
+    match seen.match_type() {
+        1 => "l3-only",
+        2 => "l3-l4",
+        3 => "l4-only",
+        4 => "all",
+        5 => "l3-proto",
+        6 => "proto-only",
+        _ => "none",
+    }
+}
+
+fn action(seen: &Sighting<'_>) -> &'static str {
+    match seen.verdict() {
+        FlowVerdict::Dropped | FlowVerdict::Error => "dropped",
+        FlowVerdict::Audit => "audit",
+        FlowVerdict::Redirected => "redirected",
+        _ => "forwarded",
     }
 }

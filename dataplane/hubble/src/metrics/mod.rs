@@ -9,15 +9,13 @@ mod figures;
 mod flow_collector;
 mod icmp;
 mod metric;
+mod naming;
 mod own_collector;
-mod party;
 mod process;
 mod router;
 mod series;
 mod settings;
-mod sighting;
 mod text;
-mod workload;
 
 #[cfg(test)]
 mod tests;

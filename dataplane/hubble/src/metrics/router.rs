@@ -75,6 +75,17 @@ impl Metrics {
         }
     }
 
+    /// Counts one batch of what a reader gets. False when there is nothing more.
+    #[cfg(test)]
+    pub(super) fn take(&self, reader: &mut portcullis_observe::Reader) -> bool {
+        consumer::take(reader, &self.counts)
+    }
+
+    #[cfg(test)]
+    pub(super) fn plain(&self) -> String {
+        self.text(Format::Plain).expect("a string takes all")
+    }
+
     /// All metrics as text.
     fn text(&self, format: Format) -> Result<String, fmt::Error> {
         let mut text = String::new();
