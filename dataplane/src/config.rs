@@ -5,6 +5,7 @@ mod nat;
 pub use nat::Timeouts;
 
 use crate::xdp::{PortRange, XdpMode};
+use portcullis_hubble::metrics::MetricsSettings;
 use portcullis_policy::{AllowLocalhost, Cidr, Compat, DocumentError, EnforcementMode};
 use serde::{Deserialize, Deserializer};
 use std::fmt;
@@ -156,6 +157,8 @@ pub struct Config {
     pub timeouts: Timeouts,
     /// Blocks whose addresses of the node, on the uplink, serve NodePorts. Empty: all of them.
     pub node_port_addresses: Vec<AddressBlock>,
+    /// Metrics for Prometheus.
+    pub metrics: MetricsSettings,
 }
 
 impl Default for Config {
@@ -188,6 +191,7 @@ impl Default for Config {
             nat_sessions_max: 64 * 1024,
             timeouts: Timeouts::default(),
             node_port_addresses: Vec::new(),
+            metrics: MetricsSettings::default(),
         }
     }
 }
@@ -263,6 +267,9 @@ impl Config {
             "1024 to 16777216",
             sessions.to_string(),
         );
+        if let Some((field, expected, found)) = config.metrics.fault() {
+            expect(field, false, expected, found);
+        }
         if errors.is_empty() {
             Ok(config)
         } else {
@@ -296,6 +303,7 @@ impl Config {
             self.nat_sessions_max != new.nat_sessions_max,
         );
         compare("timeouts", self.timeouts != new.timeouts);
+        compare("metrics", self.metrics != new.metrics);
         fields
     }
 

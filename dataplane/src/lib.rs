@@ -8,6 +8,7 @@ mod crowds;
 pub mod daemon;
 pub mod endpoint;
 mod faults;
+mod figures;
 pub mod ipc;
 pub mod listing;
 pub mod netlink;
@@ -19,6 +20,7 @@ mod rule_ledger;
 mod server;
 pub mod status;
 pub mod status_view;
+mod telemetry;
 pub mod worker;
 pub mod xdp;
 

@@ -46,18 +46,17 @@ impl Default for MetricsSettings {
 }
 
 impl MetricsSettings {
-    /// That the bounds make sense: the field, what is expected of it, and what was found.
+    /// What does not make sense: the field, what is expected of it, and what was found.
     #[must_use]
     pub fn fault(&self) -> Option<(&'static str, &'static str, String)> {
-        let is_right = (100..=1_000_000).contains(&self.series_max);
-        let found = || {
-            (
-                "metrics.seriesMax",
-                "100 to 1000000",
-                self.series_max.to_string(),
-            )
-        };
-        (!is_right).then(found)
+        if !(100..=1_000_000).contains(&self.series_max) {
+            let found = self.series_max.to_string();
+            return Some(("metrics.seriesMax", "100 to 1000000", found));
+        }
+        // Anybody may ask there: strangers belong at the page's address, which knows TLS and tokens.
+        let listen = self.listen.filter(|listen| !listen.ip().is_loopback())?;
+        let expected = "a loopback address; others find /metrics at http.listen";
+        Some(("metrics.listen", expected, listen.to_string()))
     }
 }
 
@@ -129,6 +128,13 @@ mod tests {
         assert_eq!(labels, ["source_ip", "traffic_direction", "source"]);
         assert_eq!(settings.enabled[1].metric, Metric::Dns);
         assert_eq!(settings.fault(), None);
+        for (text, field) in [
+            (r#"{"seriesMax": 5}"#, "metrics.seriesMax"),
+            (r#"{"listen": "0.0.0.0:9965"}"#, "metrics.listen"),
+        ] {
+            let settings: MetricsSettings = serde_json::from_str(text).unwrap();
+            assert_eq!(settings.fault().map(|fault| fault.0), Some(field));
+        }
     }
 
     #[test]
