@@ -9,6 +9,7 @@ pub use segments::SegmentsConfig;
 pub use xdp::XdpChoice;
 
 use crate::xdp::PortRange;
+use portcullis_hubble::metrics::MetricsSettings;
 use portcullis_policy::{AllowLocalhost, Cidr, Compat, DocumentError, EnforcementMode};
 use serde::Deserialize;
 use std::fmt;
@@ -164,6 +165,8 @@ pub struct Config {
     pub timeouts: Timeouts,
     /// Blocks whose addresses of the node, on the uplink, serve NodePorts. Empty: all of them.
     pub node_port_addresses: Vec<AddressBlock>,
+    /// Metrics for Prometheus.
+    pub metrics: MetricsSettings,
 }
 
 impl Default for Config {
@@ -197,6 +200,7 @@ impl Default for Config {
             nat_sessions_max: 64 * 1024,
             timeouts: Timeouts::default(),
             node_port_addresses: Vec::new(),
+            metrics: MetricsSettings::default(),
         }
     }
 }
@@ -272,6 +276,9 @@ impl Config {
             "1024 to 16777216",
             sessions.to_string(),
         );
+        if let Some((field, expected, found)) = config.metrics.fault() {
+            expect(field, false, expected, found);
+        }
         if errors.is_empty() {
             Ok(config)
         } else {
@@ -309,6 +316,7 @@ impl Config {
             self.nat_sessions_max != new.nat_sessions_max,
         );
         compare("timeouts", self.timeouts != new.timeouts);
+        compare("metrics", self.metrics != new.metrics);
         fields
     }
 

@@ -14,8 +14,9 @@ use crate::server::{self, Views};
 use crate::status_view::{Placing, StatusView};
 use crate::worker::{self, WorkerHandle, WorkerParts};
 use crate::xdp::Redirect;
-use crate::{cores, observer, privileges, segments, trial};
+use crate::{cores, observer, privileges, segments, telemetry, trial};
 use portcullis_engine::{Engine, EngineSettings};
+use portcullis_hubble::Servers;
 use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 use std::sync::mpsc::{Sender, channel};
@@ -103,6 +104,10 @@ pub fn run(args: &RunArgs) -> Result<(), String> {
     start_workers(made, &handles)?;
     start_observer(&handles, &view, &history)?;
     let keeper = start_keeper(&view, &history)?;
+    // They serve as long as the daemon runs.
+    let servers = Servers::new(telemetry::wait_behind)?;
+    let sources = telemetry::sources(&view, &history);
+    telemetry::start_metrics(&config, &sources, &servers)?;
     watch_signals(notify.clone())?;
     watch_kernel(notify.clone())?;
     notify

@@ -1,8 +1,8 @@
 //! What `portcullis status` shows: the state of the daemon as one value.
 
 use crate::observe::FlowPolicy;
-use crate::trial::Trial;
 pub use crate::records_status::{DiskStatus, RecordsStatus};
+use crate::trial::Trial;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;

@@ -5,6 +5,7 @@ use crate::control::{Heat, SlotKey, Slots};
 use crate::counters::{Counter, WorkerCounters};
 use crate::crowds::Crowds;
 use crate::faults::Faults;
+use crate::figures::Tally;
 use crate::observe::{History, Names};
 use crate::review::Reading;
 use crate::rings::{CHUNK_BYTES, Umem};
@@ -49,6 +50,7 @@ pub struct Placing {
 struct Inner {
     status: Status,
     faults: Faults,
+    tally: Tally,
     crowds: Crowds,
     revision: u64,
     /// The revision that is being put into force.
@@ -98,6 +100,8 @@ impl StatusView {
             eprintln!("refused: {error}");
         }
         let mut inner = self.lock();
+        inner.tally.refused += 1;
+        inner.tally.document_faults += errors.len() as u64;
         inner.refused = errors;
         inner.revision += 1;
     }
@@ -105,12 +109,16 @@ impl StatusView {
     /// Something in the daemon failed that no document is to blame for.
     pub fn fault(&self, fault: String) {
         eprintln!("fault: {fault}");
-        self.lock().faults.add(fault);
+        let mut inner = self.lock();
+        inner.tally.faults += 1;
+        inner.faults.add(fault);
     }
 
     /// A destination is running out of ports.
     pub fn crowd(&self, crowded: CrowdedDestination) {
-        if let Some(warning) = self.lock().crowds.note(crowded, Instant::now()) {
+        let mut inner = self.lock();
+        if let Some(warning) = inner.crowds.note(crowded, Instant::now()) {
+            inner.tally.port_warnings += 1;
             eprintln!("warning: {warning}");
         }
     }
@@ -122,6 +130,8 @@ impl StatusView {
         }
         let mut inner = self.lock();
         inner.refused.clear();
+        inner.tally.accepted += 1;
+        inner.tally.document_warnings += warnings.len() as u64;
         inner.revision_accepted = inner.revision + 1;
         inner.status.documents = documents;
         inner.status.warnings = warnings;
@@ -346,6 +356,19 @@ impl StatusView {
             }
         }
         limits
+    }
+
+    /// What happened since the start.
+    #[must_use]
+    pub fn tally(&self) -> Tally {
+        self.lock().tally
+    }
+
+    /// What each worker counts, by its number.
+    pub fn workers(&self) -> impl Iterator<Item = (u16, &WorkerCounters)> {
+        self.counters
+            .iter()
+            .map(|(index, _, counters)| (*index, &**counters))
     }
 
     /// The status of this moment.

@@ -1,5 +1,6 @@
 //! What the servers read; the daemon makes it.
 
+use crate::metrics::Figures;
 use jiff::Timestamp;
 use portcullis_observe::{History, Names};
 use std::sync::Arc;
@@ -8,6 +9,9 @@ use std::sync::Arc;
 pub trait Agent: Send + Sync + 'static {
     /// Policy, pods and services that are in force now.
     fn names(&self) -> Arc<Names>;
+
+    /// The daemon in numbers.
+    fn figures(&self) -> Figures;
 }
 
 /// The node that speaks.

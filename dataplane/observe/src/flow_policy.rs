@@ -93,6 +93,16 @@ impl FlowPolicy {
         }
     }
 
+    /// `backend/allow-frontend ingress[0]`: what tells it from others of its kind.
+    #[must_use]
+    pub fn place(&self) -> String {
+        let text = self.text();
+        match text.split_once(' ') {
+            Some((_, place)) => place.to_owned(),
+            None => text,
+        }
+    }
+
     /// `CiliumNetworkPolicy backend/allow-frontend ingress[0]`.
     #[must_use]
     pub fn text(&self) -> String {
