@@ -37,6 +37,10 @@ impl Servers {
         self.runtime.spawn(work);
     }
 
+    pub(crate) fn block_on<T>(&self, work: impl Future<Output = T>) -> T {
+        self.runtime.block_on(work)
+    }
+
     pub(crate) fn bind(&self, address: SocketAddr) -> io::Result<(TcpListener, SocketAddr)> {
         self.runtime.block_on(async {
             let listener = TcpListener::bind(address).await?;
