@@ -1,8 +1,10 @@
 //! The node's settings: `config.yaml` of the state directory.
 
 mod nat;
+mod observe;
 
 pub use nat::Timeouts;
+pub use observe::{HttpConfig, HubbleConfig, TlsConfig};
 
 use crate::xdp::{PortRange, XdpMode};
 use portcullis_policy::{AllowLocalhost, Cidr, Compat, DocumentError, EnforcementMode};
@@ -156,6 +158,10 @@ pub struct Config {
     pub timeouts: Timeouts,
     /// Blocks whose addresses of the node, on the uplink, serve NodePorts. Empty: all of them.
     pub node_port_addresses: Vec<AddressBlock>,
+    /// Hubble's API.
+    pub hubble: HubbleConfig,
+    /// Metrics and the page.
+    pub http: HttpConfig,
 }
 
 impl Default for Config {
@@ -188,6 +194,8 @@ impl Default for Config {
             nat_sessions_max: 64 * 1024,
             timeouts: Timeouts::default(),
             node_port_addresses: Vec::new(),
+            hubble: HubbleConfig::default(),
+            http: HttpConfig::default(),
         }
     }
 }
@@ -263,6 +271,7 @@ impl Config {
             "1024 to 16777216",
             sessions.to_string(),
         );
+        errors.extend(observe::faults(file, &config.hubble, &config.http));
         if errors.is_empty() {
             Ok(config)
         } else {
@@ -296,6 +305,8 @@ impl Config {
             self.nat_sessions_max != new.nat_sessions_max,
         );
         compare("timeouts", self.timeouts != new.timeouts);
+        compare("hubble", self.hubble != new.hubble);
+        compare("http", self.http != new.http);
         fields
     }
 

@@ -8,6 +8,7 @@ mod crowds;
 pub mod daemon;
 pub mod endpoint;
 mod faults;
+mod hubble;
 pub mod ipc;
 pub mod listing;
 pub mod netlink;

@@ -74,6 +74,7 @@ impl Servers {
         let unix = self
             .within(|| tokio::net::UnixListener::from_std(unix))
             .map_err(|e| format!("{}: {e}", socket.display()))?;
+        self.sockets().push(socket.clone());
         let bound = settings.listen.map(|listen| {
             self.bind(listen)
                 .map_err(|e| format!("hubble.listen: {listen}: {e}"))
