@@ -1,10 +1,12 @@
 //! The node's settings: `config.yaml` of the state directory.
 
 mod nat;
+mod observe;
 mod segments;
 mod xdp;
 
 pub use nat::Timeouts;
+pub use observe::{HttpConfig, HubbleConfig, TlsConfig};
 pub use segments::SegmentsConfig;
 pub use xdp::XdpChoice;
 
@@ -167,6 +169,10 @@ pub struct Config {
     pub node_port_addresses: Vec<AddressBlock>,
     /// Metrics for Prometheus.
     pub metrics: MetricsSettings,
+    /// Hubble's API.
+    pub hubble: HubbleConfig,
+    /// Metrics and the page.
+    pub http: HttpConfig,
 }
 
 impl Default for Config {
@@ -201,6 +207,8 @@ impl Default for Config {
             timeouts: Timeouts::default(),
             node_port_addresses: Vec::new(),
             metrics: MetricsSettings::default(),
+            hubble: HubbleConfig::default(),
+            http: HttpConfig::default(),
         }
     }
 }
@@ -279,6 +287,7 @@ impl Config {
         if let Some((field, expected, found)) = config.metrics.fault() {
             expect(field, false, expected, found);
         }
+        errors.extend(observe::faults(file, &config.hubble, &config.http));
         if errors.is_empty() {
             Ok(config)
         } else {
@@ -317,6 +326,8 @@ impl Config {
         );
         compare("timeouts", self.timeouts != new.timeouts);
         compare("metrics", self.metrics != new.metrics);
+        compare("hubble", self.hubble != new.hubble);
+        compare("http", self.http != new.http);
         fields
     }
 

@@ -14,9 +14,10 @@ use crate::server::{self, Views};
 use crate::status_view::{Placing, StatusView};
 use crate::worker::{self, WorkerHandle, WorkerParts};
 use crate::xdp::Redirect;
-use crate::{cores, observer, privileges, segments, telemetry, trial};
+use crate::{cores, hubble, observer, privileges, segments, telemetry, trial};
+use jiff::Timestamp;
 use portcullis_engine::{Engine, EngineSettings};
-use portcullis_hubble::Servers;
+use portcullis_hubble::AgentLog;
 use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 use std::sync::mpsc::{Sender, channel};
@@ -73,6 +74,7 @@ pub fn run(args: &RunArgs) -> Result<(), String> {
     let placed = place_workers(&config);
     let (notify, notices) = channel();
     let history = Arc::new(make_history(&config)?);
+    let log = Arc::new(AgentLog::new(Timestamp::now()));
     let (made, handles) = make_workers(&config, &placed.cores, &umem)?;
     let view = Arc::new(StatusView::new(
         &handles,
@@ -82,6 +84,7 @@ pub fn run(args: &RunArgs) -> Result<(), String> {
             decision,
             cores_reason: placed.reason.clone(),
         },
+        Arc::clone(&log),
     ));
     let (shown, read) = (Arc::clone(&view), Arc::clone(&view));
     let (counted, named) = (Arc::clone(&view), Arc::clone(&view));
@@ -100,13 +103,11 @@ pub fn run(args: &RunArgs) -> Result<(), String> {
         move_pod: mover(notify.clone()),
     };
     server::listen(&args.socket, Arc::new(views))?;
+    let (servers, sources) = hubble::start(&config, &args.socket, &view, &history, &log)?;
 
     start_workers(made, &handles)?;
     start_observer(&handles, &view, &history)?;
     let keeper = start_keeper(&view, &history)?;
-    // They serve as long as the daemon runs.
-    let servers = Servers::new(telemetry::wait_behind)?;
-    let sources = telemetry::sources(&view, &history);
     telemetry::start_metrics(&config, &sources, &servers)?;
     watch_signals(notify.clone())?;
     watch_kernel(notify.clone())?;
@@ -120,6 +121,7 @@ pub fn run(args: &RunArgs) -> Result<(), String> {
         args.state.display()
     );
     Control::new((config, xdp_mode), redirect, umem, handles, netlink, view).run(&notices);
+    drop(servers);
     // Attachments stay pinned and sockets go: pods are cut off until the next daemon, not opened.
     let _ = std::fs::remove_file(&args.socket);
     history.close();

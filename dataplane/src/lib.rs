@@ -10,6 +10,7 @@ pub mod daemon;
 pub mod endpoint;
 mod faults;
 mod figures;
+mod hubble;
 pub mod ipc;
 pub mod listing;
 pub mod netlink;

@@ -19,6 +19,7 @@ use crate::worker::{WorkerHandle, now};
 use crate::xdp::Redirect;
 use jiff::Timestamp;
 use portcullis_engine::{CrowdedDestination, Drop, EndpointKind, Limit, RuleHits, Snapshot};
+use portcullis_hubble::AgentLog;
 use portcullis_policy::{Direction, Generation, Tables};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -35,6 +36,7 @@ pub struct StatusView {
     umem: Arc<Umem>,
     placing: Placing,
     started: Instant,
+    log: Arc<AgentLog>,
 }
 
 /// What was decided at the start about where things run, and why.
@@ -75,6 +77,7 @@ impl StatusView {
         history: Arc<History>,
         umem: Arc<Umem>,
         placing: Placing,
+        log: Arc<AgentLog>,
     ) -> Self {
         let counters = workers
             .iter()
@@ -87,6 +90,7 @@ impl StatusView {
             umem,
             placing,
             started: Instant::now(),
+            log,
         }
     }
 
@@ -158,11 +162,17 @@ impl StatusView {
     /// A snapshot goes out to the workers; its names are needed before its first record.
     pub fn publish(&self, generation: Generation, names: Names) {
         let mut inner = self.lock();
-        inner.names.insert(generation, Arc::new(names));
+        let before = inner.names.values().next_back().cloned();
+        let names = Arc::new(names);
+        inner.names.insert(generation, Arc::clone(&names));
         while inner.names.len() > GENERATIONS_KEPT {
             inner.names.pop_first();
         }
         inner.status.generation = generation.0;
+        drop(inner);
+        // Many pods take their time to be compared: nobody is to wait for it.
+        self.log
+            .compare(Timestamp::now(), before.as_deref(), &names);
     }
 
     /// Counters for the rules of these tables, one set for each worker.
