@@ -25,11 +25,7 @@ pub fn run(queues: &[Arc<ArrayQueue<Observed>>], view: &StatusView, history: &Hi
                 let age = monotonic.0.saturating_sub(time.0);
                 let age = SignedDuration::from_nanos(i64::try_from(age).unwrap_or(i64::MAX));
                 let time = wall.checked_sub(age).unwrap_or(wall);
-                events.push(Event {
-                    time,
-                    record,
-                    names: view.names(record.generation),
-                });
+                events.push(Event::new(time, record, view.names(record.generation)));
             }
         }
         let is_behind = events.len() == BATCH;

@@ -225,7 +225,7 @@ fn answer(stream: &UnixStream, views: &Views) -> io::Result<()> {
             let mut reader = views.history.reader();
             let mut past = VecDeque::new();
             loop {
-                let (_, events) = reader.read(BATCH);
+                let events = reader.read(BATCH).events;
                 if events.is_empty() {
                     break;
                 }
@@ -246,11 +246,12 @@ fn answer(stream: &UnixStream, views: &Views) -> io::Result<()> {
             }
             out.flush()?;
             while follow && reader.wait(Duration::from_secs(1)) && !has_left(stream) {
-                let (missed, events) = reader.read(BATCH);
-                if missed > 0 {
-                    tell(&mut out, &Answer::Lost(missed))?;
+                let batch = reader.read(BATCH);
+                if let Some(gap) = batch.lost {
+                    tell(&mut out, &Answer::Lost(gap.count))?;
                 }
-                for flow in events
+                for flow in batch
+                    .events
                     .iter()
                     .map(Flow::read)
                     .filter(|flow| filter.matches(flow))

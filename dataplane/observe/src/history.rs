@@ -1,140 +1,114 @@
 //! The last flows and drops, for any number of readers at their own pace.
 
-use super::flow::FlowEnd;
+use super::cursor::{Cursor, Cursors};
+pub use super::event::Event;
+pub use super::names::Names;
+use super::names_table::NamesTable;
+use super::rate::Rate;
+use super::reader::{Position, Reader};
+use super::ring::Ring;
+use super::stored::{Stored, nanoseconds, timestamp};
 use jiff::Timestamp;
-use portcullis_engine::{EndpointId, ExitPlan, Record, ServiceTable};
-use portcullis_policy::{Identity, PolicyIndex, Tables};
-use std::collections::{HashMap, VecDeque};
-use std::net::IpAddr;
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
-use std::time::Duration;
+use portcullis_policy::Generation;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
-/// A record with its wall-clock time and the names of its generation.
-#[derive(Debug, Clone)]
-pub struct Event {
-    /// When the worker saw it.
-    pub time: Timestamp,
-    /// What it saw.
-    pub record: Record,
-    /// Who was who then.
-    pub names: Arc<Names>,
-}
+/// Records that are copied in or out at one time: nobody else waits longer than for these.
+const BATCH: usize = 1024;
 
-/// Who was who in one generation.
-#[derive(Debug, Default)]
-pub struct Names {
-    /// Policy and identities, None before the first documents were accepted.
-    pub tables: Option<Arc<Tables>>,
-    /// Namespace, name and policy of each pod on this node.
-    pub endpoints: HashMap<EndpointId, (String, String, Option<PolicyIndex>)>,
-    /// Namespace and name of every known pod by address.
-    pub pods: HashMap<IpAddr, (String, String)>,
-    /// Services.
-    pub services: Arc<ServiceTable>,
-    /// How packets leave.
-    pub exits: Arc<ExitPlan>,
-}
-
-impl Names {
-    /// Names one end of a flow.
-    #[must_use]
-    pub fn end(
-        &self,
-        identity: Identity,
-        endpoint: Option<EndpointId>,
-        address: Option<IpAddr>,
-    ) -> FlowEnd {
-        let by_endpoint = endpoint
-            .and_then(|id| self.endpoints.get(&id))
-            .map(|(namespace, name, _)| (namespace, name));
-        let by_address = || {
-            address
-                .and_then(|address| self.pods.get(&address))
-                .map(|(ns, name)| (ns, name))
-        };
-        let (namespace, pod_name) = by_endpoint.or_else(by_address).map_or_else(
-            || (String::new(), String::new()),
-            |(namespace, name)| (namespace.clone(), name.clone()),
-        );
-        let labels = match &self.tables {
-            Some(tables) => tables.labels(identity).to_vec(),
-            None => Vec::new(),
-        };
-        FlowEnd {
-            identity: identity.0,
-            namespace,
-            pod_name,
-            labels,
-        }
-    }
-
-    /// Names who is at an address.
-    #[must_use]
-    pub fn end_at(&self, address: IpAddr) -> FlowEnd {
-        let identity = self.tables.as_deref().map(|tables| {
-            let pod = self.pods.get(&address);
-            pod.and_then(|(namespace, name)| tables.identity_of_pod(namespace, name))
-                .unwrap_or_else(|| tables.identity_of(address))
-        });
-        self.end(identity.unwrap_or_default(), None, Some(address))
-    }
-
-    /// The policy that a pod of this node had.
-    #[must_use]
-    pub fn policy_of(&self, endpoint: EndpointId) -> Option<PolicyIndex> {
-        self.endpoints
-            .get(&endpoint)
-            .and_then(|(_, _, policy)| *policy)
-    }
-}
-
-/// A bounded history: old events make room for new ones, and a reader that is too slow is told how
-/// many it missed.
+/// A bounded history: old events make room for new ones, and a reader that is too slow is told which
+/// it missed. Events are packed as they come in and unpacked outside of the lock as they are read.
 #[derive(Debug)]
 pub struct History {
     inner: Mutex<Inner>,
-    arrived: Condvar,
+    pub(crate) arrived: Condvar,
     capacity: usize,
 }
 
-#[derive(Debug, Default)]
-struct Inner {
-    events: VecDeque<Event>,
-    /// Number of the event that will come next; numbers never repeat.
-    next: u64,
-    is_closed: bool,
+/// What the lock guards.
+#[derive(Debug)]
+pub(crate) struct Inner {
+    pub(crate) ring: Ring,
+    names: NamesTable,
+    pub(crate) cursors: Cursors,
+    rate: Rate,
+    written: u64,
+    /// Records that never came here.
+    unwritten: u64,
+    pub(crate) is_closed: bool,
 }
 
-/// Where one reader stands.
-#[derive(Debug)]
-pub struct Reader {
-    history: Arc<History>,
-    next: u64,
+/// How much a history holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct HistoryCounts {
+    /// Events that are kept now.
+    pub kept: usize,
+    /// Events that it keeps at most.
+    pub kept_max: usize,
+    /// All that were written.
+    pub written: u64,
+    /// Records that were not, because the queue of a worker was full.
+    pub unwritten: u64,
+    /// When the oldest event that is kept was.
+    pub oldest: Option<Timestamp>,
+    /// Bytes of memory for records; names are not in it.
+    pub bytes: usize,
+    /// Sets of names that records refer to.
+    pub names: usize,
+}
+
+/// Events as they are copied out: unpacked by whoever reads them, in his own time.
+#[derive(Debug, Default)]
+pub(crate) struct Copied {
+    first: u64,
+    records: Vec<Stored>,
+    /// The names they refer to: few, and mostly one.
+    names: Vec<(u32, Generation, Arc<Names>)>,
 }
 
 impl History {
-    /// A history of the last `capacity` events.
+    /// A history of the last `capacity` events, at least one.
     #[must_use]
     pub fn new(capacity: usize) -> Self {
         Self {
-            inner: Mutex::default(),
+            inner: Mutex::new(Inner {
+                ring: Ring::new(0),
+                names: NamesTable::default(),
+                cursors: Cursors::default(),
+                rate: Rate::default(),
+                written: 0,
+                unwritten: 0,
+                is_closed: false,
+            }),
             arrived: Condvar::new(),
-            capacity,
+            capacity: capacity.max(1),
         }
     }
 
-    /// Adds events, and lets readers know.
+    /// Adds events, and lets readers know. One thread alone may, or numbers are not in its order.
     pub fn extend(&self, events: impl IntoIterator<Item = Event>) {
-        let mut inner = self.lock();
-        for event in events {
-            if inner.events.len() == self.capacity {
-                inner.events.pop_front();
+        let mut events = events.into_iter();
+        loop {
+            let mut packed: Vec<_> = events
+                .by_ref()
+                .take(self.capacity.min(BATCH))
+                .map(|event| {
+                    let stored = Stored::new(event.time, &event.record, 0);
+                    (stored, event.record.generation, event.names)
+                })
+                .collect();
+            if packed.is_empty() {
+                return;
             }
-            inner.events.push_back(event);
-            inner.next += 1;
+            let gone = self.lock().add(&mut packed, self.capacity);
+            self.arrived.notify_all();
+            // Names of a large cluster take their time to be freed: not while others wait.
+            drop(gone);
         }
-        drop(inner);
-        self.arrived.notify_all();
+    }
+
+    /// Tells how many records workers have lost so far, all of them together.
+    pub fn set_unwritten(&self, total: u64) {
+        self.lock().unwritten = total;
     }
 
     /// Ends every reader that waits.
@@ -147,99 +121,188 @@ impl History {
     #[must_use]
     pub fn counts(&self) -> (usize, u64) {
         let inner = self.lock();
-        (inner.events.len(), inner.next)
+        (inner.ring.len(), inner.written)
+    }
+
+    /// How much it holds, and has held.
+    #[must_use]
+    pub fn counts_all(&self) -> HistoryCounts {
+        let inner = self.lock();
+        HistoryCounts {
+            kept: inner.ring.len(),
+            kept_max: self.capacity,
+            written: inner.written,
+            unwritten: inner.unwritten,
+            oldest: inner.oldest_time(),
+            bytes: inner.ring.memory(),
+            names: inner.names.len(),
+        }
+    }
+
+    /// When the oldest event that is kept was.
+    #[must_use]
+    pub fn oldest_time(&self) -> Option<Timestamp> {
+        self.lock().oldest_time()
+    }
+
+    /// Events a second, over the minute before `now`.
+    #[must_use]
+    pub fn flows_rate(&self, now: Timestamp) -> f64 {
+        self.lock().rate.per_second(now)
     }
 
     /// A reader that begins with the oldest event that is kept.
     #[must_use]
     pub fn reader(self: &Arc<Self>) -> Reader {
-        let inner = self.lock();
-        Reader {
-            history: Arc::clone(self),
-            next: inner.next - inner.events.len() as u64,
-        }
+        self.reader_at(Position::Oldest)
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, Inner> {
+    /// A reader that begins elsewhere. What is not kept any more when it begins it has not missed.
+    #[must_use]
+    pub fn reader_at(self: &Arc<Self>, position: Position) -> Reader {
+        let mut inner = self.lock();
+        let (oldest, next) = (inner.ring.oldest(), inner.ring.next());
+        let (start, since) = match position {
+            Position::Oldest => (oldest, None),
+            Position::Newest => (next, None),
+            Position::Since(time) => (inner.ring.seek(nanoseconds(time)), Some(time)),
+            Position::Number(number) => (number.clamp(oldest, next), None),
+        };
+        let unwritten = inner.unwritten;
+        let place = inner.cursors.add(Cursor {
+            next: start,
+            missed: None,
+            unwritten,
+        });
+        Reader::new(Arc::clone(self), place, since)
+    }
+
+    /// The events before a number, the last one first: at most `max`, and no more than are copied at
+    /// one time. Empty when no older ones are kept.
+    #[must_use]
+    pub fn events_before(&self, number: u64, max: usize) -> Vec<Event> {
+        let inner = self.lock();
+        let end = number.min(inner.ring.next());
+        let count = max.min(BATCH) as u64;
+        let first = end.saturating_sub(count).max(inner.ring.oldest());
+        let copied = inner.copy(
+            first,
+            usize::try_from(end.saturating_sub(first)).unwrap_or(0),
+        );
+        drop(inner);
+        let mut events: Vec<_> = copied.events().collect();
+        events.reverse();
+        events
+    }
+
+    pub(crate) fn lock(&self) -> MutexGuard<'_, Inner> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Reader {
-    /// The events that came since the last call, at most `max`, and how many were missed before
-    /// them. Empty when there is nothing new yet.
-    pub fn read(&mut self, max: usize) -> (u64, Vec<Event>) {
-        let inner = self.history.lock();
-        let oldest = inner.next - inner.events.len() as u64;
-        let missed = oldest.saturating_sub(self.next);
-        self.next = self.next.max(oldest);
-        let skip = usize::try_from(self.next - oldest).unwrap_or(usize::MAX);
-        let events: Vec<Event> = inner.events.iter().skip(skip).take(max).cloned().collect();
-        self.next += events.len() as u64;
-        (missed, events)
+impl Inner {
+    /// Adds packed events that fit into `capacity`. Gives back the names that nobody needs any more.
+    fn add(
+        &mut self,
+        packed: &mut [(Stored, Generation, Arc<Names>)],
+        capacity: usize,
+    ) -> Vec<Arc<Names>> {
+        let excess = (self.ring.len() + packed.len()).saturating_sub(capacity);
+        self.cursors
+            .pass(&self.ring, self.ring.oldest() + excess as u64);
+        let old = (0..excess).filter_map(|_| self.ring.pop());
+        let gone = old
+            .filter_map(|old| self.names.release(old.names))
+            .collect();
+        for (stored, generation, names) in packed.iter_mut() {
+            stored.names = self.names.hold(*generation, names);
+            self.ring.push(*stored);
+            self.rate.count(stored.time);
+        }
+        self.written += packed.len() as u64;
+        gone
     }
 
-    /// Waits for something new. False when the history was closed.
-    pub fn wait(&self, longest: Duration) -> bool {
-        let inner = self.history.lock();
-        if inner.is_closed {
-            return false;
+    /// Copies events out.
+    fn copy(&self, first: u64, max: usize) -> Copied {
+        let mut copied = Copied {
+            first,
+            ..Copied::default()
+        };
+        let records = (first..).map_while(|number| self.ring.get(number));
+        copied.records.extend(records.take(max.min(BATCH)));
+        for record in &copied.records {
+            let place = record.names;
+            let is_known = |(known, ..): &(u32, Generation, Arc<Names>)| *known == place;
+            if !copied.names.iter().rev().any(is_known)
+                && let Some((generation, names)) = self.names.get(place)
+            {
+                copied.names.push((place, generation, Arc::clone(names)));
+            }
         }
-        if inner.next > self.next {
-            return true;
+        copied
+    }
+
+    /// Copies what a reader has not seen, and moves it on.
+    pub(crate) fn copy_for(&mut self, place: usize, max: usize) -> Copied {
+        let Some(cursor) = self.cursors.get_mut(place) else {
+            return Copied::default();
+        };
+        let first = cursor.next;
+        let copied = self.copy(first, max);
+        if let Some(cursor) = self.cursors.get_mut(place) {
+            cursor.next = first + copied.records.len() as u64;
         }
-        let (inner, _) = self
-            .history
-            .arrived
-            .wait_timeout(inner, longest)
-            .unwrap_or_else(PoisonError::into_inner);
-        !inner.is_closed
+        copied
+    }
+
+    /// Whether there is something that a reader has not seen.
+    pub(crate) fn has_more(&mut self, place: usize) -> bool {
+        let next = self.ring.next();
+        let cursor = self.cursors.get_mut(place);
+        cursor.is_some_and(|cursor| cursor.next < next)
+    }
+
+    /// Whether a reader has missed something that it was not told yet.
+    pub(crate) fn has_missed(&mut self, place: usize) -> bool {
+        let cursor = self.cursors.get_mut(place);
+        cursor.is_some_and(|cursor| cursor.missed.is_some())
+    }
+
+    /// What a reader has missed and what workers have lost since it was told last.
+    pub(crate) fn take_lost(&mut self, place: usize) -> (Option<super::Gap>, u64) {
+        let Some(cursor) = self.cursors.get_mut(place) else {
+            return (None, 0);
+        };
+        let before = std::mem::replace(&mut cursor.unwritten, self.unwritten);
+        (cursor.missed.take(), self.unwritten.saturating_sub(before))
+    }
+
+    fn oldest_time(&self) -> Option<Timestamp> {
+        let oldest = self.ring.get(self.ring.oldest())?;
+        Some(timestamp(oldest.time))
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use portcullis_engine::{Drop, RecordKind};
-
-    fn event(length: u32) -> Event {
-        let record = Record {
-            kind: RecordKind::Drop(Drop::Truncated),
-            length,
-            ..Record::BLANK
-        };
-        Event {
-            time: Timestamp::UNIX_EPOCH,
-            record,
-            names: Arc::default(),
-        }
+impl Copied {
+    /// How many there are.
+    pub(crate) fn len(&self) -> usize {
+        self.records.len()
     }
 
-    fn lengths(events: &[Event]) -> Vec<u32> {
-        events.iter().map(|event| event.record.length).collect()
-    }
-
-    #[test]
-    fn a_slow_reader_is_told_how_many_it_missed() {
-        let history = Arc::new(History::new(3));
-        history.extend([event(1), event(2)]);
-        let mut reader = history.reader();
-        let (missed, events) = reader.read(10);
-        assert_eq!((missed, lengths(&events)), (0, vec![1, 2]));
-        history.extend((3..=7).map(event));
-        let (missed, events) = reader.read(2);
-        assert_eq!((missed, lengths(&events)), (2, vec![5, 6]));
-        let (missed, events) = reader.read(10);
-        assert_eq!((missed, lengths(&events)), (0, vec![7]));
-        assert_eq!(history.counts(), (3, 7));
-    }
-
-    #[test]
-    fn closing_ends_a_reader_that_waits() {
-        let history = Arc::new(History::new(3));
-        let reader = history.reader();
-        let waiting = std::thread::spawn(move || reader.wait(Duration::from_secs(60)));
-        history.close();
-        assert!(!waiting.join().unwrap());
+    /// Unpacks them.
+    pub(crate) fn events(&self) -> impl Iterator<Item = Event> {
+        (self.first..)
+            .zip(&self.records)
+            .filter_map(|(number, record)| {
+                let known = |(place, ..): &&(u32, Generation, Arc<Names>)| *place == record.names;
+                let (_, generation, names) = self.names.iter().find(known)?;
+                Some(Event {
+                    number,
+                    time: record.time(),
+                    record: record.record(*generation),
+                    names: Arc::clone(names),
+                })
+            })
     }
 }

@@ -1,6 +1,6 @@
 //! What policy said of a record: which policy was asked, about whom, and whether its word counted.
 
-use super::history::Event;
+use super::event::Event;
 use portcullis_engine::{EndpointId, RecordKind};
 use portcullis_policy::{Direction, Identity, Protocol, Verdict};
 

@@ -1,7 +1,8 @@
 //! Why a record is what it is: the policies that were asked, and the rules that nearly allowed it.
 
 use super::flow_policy::{FlowPolicy, words};
-use super::history::{Event, Names};
+use super::event::Event;
+use super::names::Names;
 use super::judgement::Judgement;
 use portcullis_engine::{Drop, RecordKind};
 use portcullis_policy::Decision;

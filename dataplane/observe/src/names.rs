@@ -1,0 +1,76 @@
+//! Who was who in one generation.
+
+use super::flow::FlowEnd;
+use portcullis_engine::{EndpointId, ExitPlan, ServiceTable};
+use portcullis_policy::{Identity, PolicyIndex, Tables};
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+/// Who was who in one generation.
+#[derive(Debug, Default)]
+pub struct Names {
+    /// Policy and identities, None before the first documents were accepted.
+    pub tables: Option<Arc<Tables>>,
+    /// Namespace, name and policy of each pod on this node.
+    pub endpoints: HashMap<EndpointId, (String, String, Option<PolicyIndex>)>,
+    /// Namespace and name of every known pod by address.
+    pub pods: HashMap<IpAddr, (String, String)>,
+    /// Services.
+    pub services: Arc<ServiceTable>,
+    /// How packets leave.
+    pub exits: Arc<ExitPlan>,
+}
+
+impl Names {
+    /// Names one end of a flow.
+    #[must_use]
+    pub fn end(
+        &self,
+        identity: Identity,
+        endpoint: Option<EndpointId>,
+        address: Option<IpAddr>,
+    ) -> FlowEnd {
+        let by_endpoint = endpoint
+            .and_then(|id| self.endpoints.get(&id))
+            .map(|(namespace, name, _)| (namespace, name));
+        let by_address = || {
+            address
+                .and_then(|address| self.pods.get(&address))
+                .map(|(ns, name)| (ns, name))
+        };
+        let (namespace, pod_name) = by_endpoint.or_else(by_address).map_or_else(
+            || (String::new(), String::new()),
+            |(namespace, name)| (namespace.clone(), name.clone()),
+        );
+        let labels = match &self.tables {
+            Some(tables) => tables.labels(identity).to_vec(),
+            None => Vec::new(),
+        };
+        FlowEnd {
+            identity: identity.0,
+            namespace,
+            pod_name,
+            labels,
+        }
+    }
+
+    /// Names who is at an address.
+    #[must_use]
+    pub fn end_at(&self, address: IpAddr) -> FlowEnd {
+        let identity = self.tables.as_deref().map(|tables| {
+            let pod = self.pods.get(&address);
+            pod.and_then(|(namespace, name)| tables.identity_of_pod(namespace, name))
+                .unwrap_or_else(|| tables.identity_of(address))
+        });
+        self.end(identity.unwrap_or_default(), None, Some(address))
+    }
+
+    /// The policy that a pod of this node had.
+    #[must_use]
+    pub fn policy_of(&self, endpoint: EndpointId) -> Option<PolicyIndex> {
+        self.endpoints
+            .get(&endpoint)
+            .and_then(|(_, _, policy)| *policy)
+    }
+}
