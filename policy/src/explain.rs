@@ -5,7 +5,7 @@ use crate::label::{Label, LabelSource, NAMESPACE_KEY};
 use crate::ports::resolve;
 use crate::{
     Action, Direction, DocumentOrigin, Groups, Identity, KeySource, NamedPort, Operator, Peer,
-    Peers, PolicyIndex, PortProtocol, Protocol, Requirement, RuleOrigin, Selector, ServiceChoice,
+    Peers, PolicyIndex, PortProtocol, Protocol, Requirement, RuleId, RuleOrigin, Selector, ServiceChoice,
     Tables, Traffic, Verdict,
 };
 use std::fmt;
@@ -76,6 +76,23 @@ impl Tables {
             explanation.misses = self.misses(half, slot, protocol, port);
         }
         explanation
+    }
+
+    /// Whether a rule that binds the subject says who the peers are, and which the ports.
+    #[must_use]
+    pub fn rule_reach(
+        &self,
+        subject: PolicyIndex,
+        direction: Direction,
+        rule: RuleId,
+    ) -> Option<(bool, bool)> {
+        let half = self.half(subject, direction)?;
+        let candidate = half.candidates.iter().find(|one| one.id == rule)?;
+        let item = candidate.item(direction);
+        Some((
+            matches!(item.peers, Peers::Of(_)),
+            matches!(item.traffic, Traffic::Of(_)),
+        ))
     }
 
     fn misses(&self, half: &PolicyHalf, slot: u32, protocol: Protocol, port: u16) -> Vec<Miss> {

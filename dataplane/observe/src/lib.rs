@@ -7,26 +7,40 @@ mod drop_reason;
 mod event;
 mod filter;
 mod flow;
+mod flow_check;
+mod flow_filter;
 mod flow_policy;
+mod glob;
 mod history;
 mod judgement;
+mod label_selector;
 mod names;
 mod names_table;
 mod rate;
 mod reader;
 mod ring;
+mod sighting;
 mod stored;
+mod uuid;
 mod why;
+mod workload;
 
 pub use cursor::Gap;
 pub use drop_reason::DropReason;
 pub use event::Event;
 pub use filter::{Filter, is_pod};
 pub use flow::{Flow, FlowEnd, FlowIp, protocol_name};
+pub use flow_filter::{
+    EventTypeFilter, ExperimentalFilter, FlowChoice, FlowFilter, FlowMatcher, HeaderFilter, Home,
+    InterfaceFilter, IpVersion, TcpFlagsFilter, TrafficDirection, WorkloadFilter,
+};
 pub use flow_policy::{FlowPolicy, words};
 pub use history::{History, HistoryCounts};
 pub use judgement::Judgement;
+pub use label_selector::LabelSelector;
 pub use names::Names;
 pub use reader::{Batch, Position, Reader};
+pub use sighting::{Aspect, FlowVerdict, Party, Point, Sighting};
 pub use stored::Stored;
+pub use uuid::Uuid;
 pub use why::{NearMiss, Why, WhySide};

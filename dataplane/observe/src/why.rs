@@ -1,9 +1,9 @@
 //! Why a record is what it is: the policies that were asked, and the rules that nearly allowed it.
 
-use super::flow_policy::{FlowPolicy, words};
 use super::event::Event;
-use super::names::Names;
+use super::flow_policy::{FlowPolicy, words};
 use super::judgement::Judgement;
+use super::names::Names;
 use portcullis_engine::{Drop, RecordKind};
 use portcullis_policy::Decision;
 use serde::{Deserialize, Serialize};
