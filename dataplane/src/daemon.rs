@@ -8,7 +8,7 @@ use crate::control::source::Source;
 use crate::control::{Control, Notice, host_pair};
 use crate::listing::Listing;
 use crate::netlink::{Changes, Netlink};
-use crate::observe::History;
+use crate::observe::{History, Home};
 use crate::rings::{FreeFrames, Umem, UmemSettings};
 use crate::server::{self, Views};
 use crate::status_view::StatusView;
@@ -75,6 +75,7 @@ pub fn run(args: &RunArgs) -> Result<(), String> {
     let (counted, named) = (Arc::clone(&view), Arc::clone(&view));
     let views = Views {
         history: Arc::clone(&history),
+        home: home(),
         status: Box::new(move || shown.status()),
         reading: Box::new(move || read.reading()),
         rules: Box::new(move || counted.rules()),
@@ -105,6 +106,15 @@ pub fn run(args: &RunArgs) -> Result<(), String> {
     // Attachments stay pinned and sockets go: pods are cut off until the next daemon, not opened.
     let _ = std::fs::remove_file(&args.socket);
     Ok(())
+}
+
+/// This node by its host name.
+fn home() -> Home {
+    let node = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    Home {
+        node: node.trim().to_owned(),
+        cluster: "default".into(),
+    }
 }
 
 fn make_host_pair(config: &Config, kernel: &KernelView) -> Result<(), String> {

@@ -13,6 +13,7 @@ pub mod listing;
 pub mod netlink;
 mod observer;
 mod privileges;
+pub mod recall;
 pub mod review;
 pub mod rings;
 mod rule_ledger;

@@ -144,6 +144,7 @@ impl World {
             protocol: *protocol,
             port: *port,
             outcome: Outcome::Forwarded,
+            is_egress_asked: true,
             is_ingress_asked: true,
             count: 1,
             last: Timestamp::UNIX_EPOCH,

@@ -91,8 +91,9 @@ pub struct RecordedConnection {
     pub port: u16,
     /// How it ended up.
     pub outcome: Outcome,
-    /// Whether the policy of the destination was asked here; that of a pod on another node is
-    /// asked there.
+    /// Whether the policy of the source was asked here; that of a pod on another node is asked there.
+    pub is_egress_asked: bool,
+    /// Whether the policy of the destination was asked here.
     pub is_ingress_asked: bool,
     /// How many there were.
     pub count: u64,
@@ -153,8 +154,7 @@ impl RecordBook {
             return;
         }
         let is_begun = !matches!(record.kind, RecordKind::Update | RecordKind::End(_));
-        let is_ingress_asked =
-            Judgement::all(event).any(|judgement| judgement.direction == Direction::Ingress);
+        let is_asked = |direction| Judgement::all(event).any(|one| one.direction == direction);
         let held = self.held.entry(key).or_insert_with(|| {
             let end = |(address, identity, endpoint)| {
                 RecordedEnd::read(&event.names, identity, endpoint, address)
@@ -165,12 +165,14 @@ impl RecordBook {
                 protocol,
                 port: key.port,
                 outcome,
+                is_egress_asked: false,
                 is_ingress_asked: false,
                 count: 0,
                 last: event.time,
             }
         });
-        held.is_ingress_asked |= is_ingress_asked;
+        held.is_egress_asked |= is_asked(Direction::Egress);
+        held.is_ingress_asked |= is_asked(Direction::Ingress);
         // How it goes on is no further connection, unless its beginning is no longer kept.
         held.count += u64::from(is_begun || held.count == 0);
         held.last = held.last.max(event.time);
