@@ -88,8 +88,10 @@ pub fn run(args: &RunArgs) -> Result<(), String> {
     ));
     let (shown, read) = (Arc::clone(&view), Arc::clone(&view));
     let (counted, named) = (Arc::clone(&view), Arc::clone(&view));
+    let (servers, sources) = hubble::start(&config, &args.socket, &view, &history, &log)?;
     let views = Views {
         history: Arc::clone(&history),
+        home: sources.node.home(),
         status: Box::new(move || shown.status()),
         reading: Box::new(move || read.reading()),
         rules: Box::new(move || counted.rules()),
@@ -103,7 +105,6 @@ pub fn run(args: &RunArgs) -> Result<(), String> {
         move_pod: mover(notify.clone()),
     };
     server::listen(&args.socket, Arc::new(views))?;
-    let (servers, sources) = hubble::start(&config, &args.socket, &view, &history, &log)?;
 
     start_workers(made, &handles)?;
     start_observer(&handles, &view, &history)?;

@@ -16,6 +16,7 @@ pub mod listing;
 pub mod netlink;
 mod observer;
 mod privileges;
+pub mod recall;
 mod records_status;
 pub mod review;
 pub mod rings;
