@@ -104,18 +104,22 @@ impl Heat {
         self.hot_seconds = still;
     }
 
-    /// Whether an endpoint takes most of its worker's time while another suffers.
+    /// Whether an endpoint takes most of the time of a worker that does not keep up, and another is
+    /// served by it.
     fn is_hot(&self, position: usize) -> bool {
         let hot = &self.loads[position].1;
         if hot.worker_percent < HOT_PERCENT {
             return false;
         }
+        let mut here = self
+            .loads
+            .iter()
+            .map(|(_, load)| load)
+            .filter(|load| load.worker == hot.worker);
         let is_full = self.busy_percent[usize::from(hot.worker)] >= FULL_PERCENT;
-        self.loads.iter().map(|(_, load)| load).any(|other| {
-            other.id != hot.id
-                && other.worker == hot.worker
-                && (is_full || other.lost_per_second > 0.0)
-        })
+        // Losses of anybody say that it does not keep up, also where it has to wait for its core.
+        let is_behind = is_full || here.clone().any(|load| load.lost_per_second > 0.0);
+        is_behind && here.any(|other| other.id != hot.id)
     }
 
     /// The hottest endpoints.

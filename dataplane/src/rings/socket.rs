@@ -122,11 +122,23 @@ impl Socket {
     /// Never grows `batch` beyond its capacity. Fewer than asked for means that the ring is empty.
     #[inline]
     pub fn receive(&mut self, free: &mut FreeFrames, batch: &mut Vec<Frame>, most: usize) -> usize {
+        self.receive_pieces(free, batch, most, u32::MAX)
+    }
+
+    /// The same, and no more than `pieces_most` pieces: what is left of a packet comes next time.
+    #[inline]
+    pub fn receive_pieces(
+        &mut self,
+        free: &mut FreeFrames,
+        batch: &mut Vec<Frame>,
+        most: usize,
+        pieces_most: u32,
+    ) -> usize {
         self.check(free);
         let before = batch.len();
         let full = before + most.min(batch.capacity() - before);
         let mut pieces = 0;
-        while batch.len() < full {
+        while batch.len() < full && pieces < pieces_most {
             let Some(piece) = self.queues().receive.take() else {
                 break;
             };

@@ -18,4 +18,6 @@ pub use handle::{Command, Observed, Reply, WorkerHandle};
 pub use turn::{Worker, now};
 
 /// Frames that are taken from one interface before the next has its turn.
-pub const BATCH: usize = 64;
+pub const BATCH: usize = 128;
+/// Pieces of frames, likewise: a segment of 64 KB is 17, and takes as long as so many small frames.
+const PIECES: u32 = 512;

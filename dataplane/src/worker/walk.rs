@@ -1,6 +1,6 @@
 //! A packet's walk as the worker sees it: receive, the engine's two halves, transmit.
 
-use super::BATCH;
+use super::{BATCH, PIECES};
 use super::handle::Passed;
 use super::turn::{Served, Worker, now};
 use crate::rings::{CHUNK_ROOM, Frame, Socket};
@@ -62,7 +62,7 @@ impl Worker {
                 continue;
             };
             let mut batch = std::mem::take(&mut self.batch);
-            socket.receive(&mut self.free, &mut batch, BATCH);
+            socket.receive_pieces(&mut self.free, &mut batch, BATCH, PIECES);
             for _ in 0..socket.take_chains_too_long() {
                 self.counters.dropped(Drop::ChainTooLong);
             }
