@@ -1,8 +1,10 @@
 //! The node's settings: `config.yaml` of the state directory.
 
 mod nat;
+mod page;
 
 pub use nat::Timeouts;
+pub use page::PageConfig;
 
 use crate::xdp::{PortRange, XdpMode};
 use portcullis_policy::{AllowLocalhost, Cidr, Compat, DocumentError, EnforcementMode};
@@ -156,6 +158,8 @@ pub struct Config {
     pub timeouts: Timeouts,
     /// Blocks whose addresses of the node, on the uplink, serve NodePorts. Empty: all of them.
     pub node_port_addresses: Vec<AddressBlock>,
+    /// Where the page is served.
+    pub page: PageConfig,
 }
 
 impl Default for Config {
@@ -188,6 +192,7 @@ impl Default for Config {
             nat_sessions_max: 64 * 1024,
             timeouts: Timeouts::default(),
             node_port_addresses: Vec::new(),
+            page: PageConfig::default(),
         }
     }
 }
@@ -296,6 +301,7 @@ impl Config {
             self.nat_sessions_max != new.nat_sessions_max,
         );
         compare("timeouts", self.timeouts != new.timeouts);
+        compare("page", self.page != new.page);
         fields
     }
 
@@ -542,7 +548,7 @@ mod tests {
                     flowsMax: 2048\nobserveHistory: 5\nmasquerade: true\n\
                     masqueradeExcludedCIDRs: [10.0.0.0/8]\nnatPorts: 62000-62999\n\
                     egressPorts: 5-6\nnatSessionsMax: 2048\ntimeouts: {udp: 1}\n\
-                    nodePortAddresses: [192.0.2.0/24]\n";
+                    nodePortAddresses: [192.0.2.0/24]\npage: {listen: '127.0.0.1:80'}\n";
         let new = Config::parse("config.yaml", text).unwrap();
         let old = Config::default();
         let mut taken = old.clone();
@@ -559,11 +565,12 @@ mod tests {
             observe_history: old.observe_history,
             nat_sessions_max: old.nat_sessions_max,
             timeouts: old.timeouts,
+            page: old.page,
             ..new.clone()
         };
         assert_eq!(taken, expected);
         let told = "uplink podCIDRs workers xdpMode checksums umemFrames idleFrames flowsMax observeHistory \
-                    natSessionsMax timeouts";
+                    natSessionsMax timeouts page";
         assert_eq!(taken.restart_needed_for(&new).join(" "), told);
     }
 }

@@ -14,7 +14,7 @@ use crate::server::{self, Views};
 use crate::status_view::StatusView;
 use crate::worker::{self, WorkerHandle, WorkerParts};
 use crate::xdp::Redirect;
-use crate::{observer, privileges};
+use crate::{observer, page, privileges};
 use portcullis_engine::{Engine, EngineSettings};
 use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
@@ -90,6 +90,9 @@ pub fn run(args: &RunArgs) -> Result<(), String> {
 
     start_workers(made, &handles)?;
     start_observer(&handles, &view, &history)?;
+    // Pods have a network with a page or without.
+    let _page = page::serve(&config.page, &history, &view)
+        .inspect_err(|fault| eprintln!("fault: no page: {fault}"));
     watch_signals(notify.clone())?;
     watch_kernel(notify.clone())?;
     notify

@@ -12,6 +12,7 @@ pub mod ipc;
 pub mod listing;
 pub mod netlink;
 mod observer;
+mod page;
 mod privileges;
 pub mod review;
 pub mod rings;

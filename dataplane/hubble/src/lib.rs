@@ -2,6 +2,7 @@
 
 mod accept;
 mod http;
+pub mod page;
 mod servers;
 mod sources;
 mod tls;
