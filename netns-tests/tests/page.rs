@@ -104,7 +104,7 @@ fn the_map_shows_who_was_denied_a_click_filters_and_the_panel_names_the_rule() {
         "policies.yaml, document 2",
         "backend/default-deny",
         "Nearest rule",
-        "app=frontend",
+        "source has label app=batch, not frontend",
         "10.0.1.12",
     ] {
         assert!(text.contains(part), "{part} in {text}");

@@ -3,7 +3,9 @@
 import { CARD } from "./layout.js";
 import { bytes, count, port, rate } from "./format.js";
 
-const STEP = 13;
+const STEP = 19;
+/** Where the words of an edge may stand: the part of its length, and how far off. */
+const TRIES = [0, -10, 10, -20, 20, -30, 30].flatMap((by) => [0.5, 0.4, 0.6, 0.3, 0.7].map((t) => [t, by]));
 
 /** The sides at which an edge leaves and arrives. */
 function sides(from, to) {
@@ -81,7 +83,7 @@ export function words(edge) {
 }
 
 const hit = (a, b) =>
-  a.x < b.x + b.width && b.x < a.x + a.width && a.y < b.y + b.height && b.y < a.y + a.height;
+  a.x < b.x + b.width && b.x < a.x + a.width && a.y < b.y + b.height + 2 && b.y < a.y + a.height + 2;
 
 /** Boxes for the words of each curve, on it and off each other and the cards as far as it goes. */
 export function labels(curves, spots) {
@@ -89,12 +91,12 @@ export function labels(curves, spots) {
   const out = new Map();
   for (const { edge, points } of curves) {
     const text = words(edge);
-    const width = text.length * 5.7 + 14;
+    const width = text.length * (edge.verdict === "forwarded" ? 5.6 : 6.1) + 16;
     const height = 17;
     let chosen = null;
-    for (const t of [0.5, 0.42, 0.58, 0.34, 0.66, 0.26, 0.74]) {
+    for (const [t, by] of TRIES) {
       const middle = at(points, t);
-      const box = { x: middle.x - width / 2, y: middle.y - height / 2, width, height };
+      const box = { x: middle.x - width / 2, y: middle.y - height / 2 + by, width, height };
       chosen ??= box;
       if (!taken.some((other) => hit(box, other))) {
         chosen = box;

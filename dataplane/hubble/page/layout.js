@@ -3,9 +3,9 @@
 // The same input gives the same picture: everything is ordered by name, and nothing is left to chance.
 
 export const CARD = { width: 184, height: 56 };
-const GAP = { x: 96, y: 22 };
+const GAP = { x: 210, y: 24 };
 const PLATE = { x: 18, top: 40, bottom: 18 };
-const SPACE = { x: 150, y: 34 };
+const SPACE = { x: 230, y: 34 };
 /** A column that would be higher is continued beside. */
 const HEIGHT_MAX = 1500;
 

@@ -32,7 +32,7 @@ function drawPulse(status) {
   if (status) {
     const { daemon } = status;
     byId("node").textContent = ` ${status.node}`;
-    part(`${rate(status.flows_per_second)} flows`);
+    part(rate(status.flows_per_second).replace("/s", " flows/s"));
     part(`${count(status.kept)} kept${status.oldest ? `, oldest ${age(status.oldest)}` : ""}`, "muted");
     if (status.unwritten > 0) part(`${count(status.unwritten)} lost`, "bad");
     if (daemon.generation !== undefined) part(`generation ${daemon.generation}`, "muted");

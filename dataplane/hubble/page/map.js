@@ -46,7 +46,7 @@ function shapeOf({ cards, edges }) {
 
 function draw() {
   isWaiting = false;
-  const seen = model.gather(state.words, isFolded);
+  const seen = model.gather(state.words, isFolded, state.multicast);
   const shape = shapeOf(seen);
   if (shape !== plan.shape) {
     plan = { shape, ...layout(seen.cards, seen.edges) };
@@ -67,11 +67,12 @@ function draw() {
   note(seen);
 }
 
-function note({ cards, edges }) {
+function note({ cards, edges, hidden }) {
   byId("map-empty").hidden = cards.length > 0;
   const { told } = model;
   const parts = [`${plural(cards.length, "card")}, ${plural(edges.length, "edge")}`];
   if (told) parts.push(`rates over ${told.window_seconds} s`);
+  if (hidden > 0) parts.push(`${count(hidden)} multicast packets are not shown`);
   if (told?.other.events > 0) parts.push(`${count(told.other.events)} events of others do not fit here (${count(told.other.dropped)} dropped)`);
   if (told?.lost > 0) parts.push(`${count(told.lost)} events were missed`);
   byId("map-note").textContent = parts.join(" · ");
@@ -80,7 +81,7 @@ function note({ cards, edges }) {
 function drawPlates(cards) {
   return [...plan.plates].map(([group, box]) => {
     const isOutside = group === "outside";
-    const name = isOutside ? "outside the cluster" : group.slice(3);
+    const name = isOutside ? "node and outside" : group.slice(3);
     const isDim = cards.every((card) => card.group !== group || card.isDim);
     const title = svg("text", { x: box.x + 18, y: box.y + 25, class: "plate-name", text: shorten(name, 26) },
       svg("title", { text: name }));
@@ -160,10 +161,16 @@ const ICONS = {
   namespace: "M2 5h9v9H2zM5 5V2h9v9h-3",
 };
 
+const SUBTITLES = {
+  block: "addresses in policy", host: "this node", world: "any other address",
+  "world-ipv4": "any other IPv4 address", "world-ipv6": "any other IPv6 address",
+  "remote-node": "another node", "kube-apiserver": "Kubernetes' API", unknown: "nobody knows who",
+};
+
 function subtitle(card) {
   if (card.isFolded) return plural(card.places.size, "workload");
   const { place } = card;
-  if (place.kind !== "workload") return place.kind === "block" ? "addresses in policy" : "";
+  if (place.kind !== "workload") return SUBTITLES[place.kind] ?? "";
   if (place.pods.length > 1) return place.has_more_pods ? `over ${place.pods.length} pods` : plural(place.pods.length, "pod");
   const label = place.labels.find((one) => one.startsWith("k8s:") && !one.includes("io.cilium") && !one.includes("kubernetes.io"));
   return label ? label.slice(4) : place.pods[0] ?? "";
@@ -181,7 +188,7 @@ function drawCard(card, spot) {
     transform: `translate(${spot.x} ${spot.y})`, "data-name": card.name,
   },
   svg("rect", { ...CARD, rx: 7 }),
-  svg("path", { d: ICONS[kind] ?? ICONS.host, class: "icon", transform: "translate(12 20)" }),
+  svg("path", { d: ICONS[kind.startsWith("world") ? "world" : kind] ?? ICONS.host, class: "icon", transform: "translate(12 20)" }),
   svg("text", { x: 38, y: 25, class: "name", text: shorten(card.name, 19) }),
   svg("text", { x: 38, y: 42, class: "more", text: shorten(subtitle(card), 24) }),
   svg("title", { text: card.isFolded ? card.name : [card.name, ...card.place.pods.slice(0, 8), ...card.place.labels].join("\n") }));
@@ -229,6 +236,11 @@ function marker(verdict, d) {
   }, svg("path", { d }));
 }
 
+function drawTools() {
+  byId("fold").setAttribute("aria-pressed", state.folded);
+  byId("multicast").setAttribute("aria-pressed", state.multicast);
+}
+
 /** Draws the map, and draws it again whenever something changes. */
 export function startMap() {
   stage = svg("g");
@@ -252,10 +264,11 @@ export function startMap() {
   });
   new ResizeObserver(() => viewport.fit(plan.width, plan.height)).observe(picture);
   onChange(() => {
-    byId("fold").setAttribute("aria-pressed", state.folded);
+    drawTools();
     wait();
   });
-  byId("fold").setAttribute("aria-pressed", state.folded);
+  byId("multicast").addEventListener("click", () => show({ multicast: !state.multicast }));
+  drawTools();
   listen(() => "/api/map/stream", "delta", (delta) => {
     model.apply(delta);
     suggest(model.suggestions());

@@ -35,7 +35,8 @@ export class Model {
   }
 
   /** Cards and edges under these words, with the namespaces in `folded` as one card each. */
-  gather(words, isFolded) {
+  gather(words, isFolded, hasMulticast) {
+    let hidden = 0;
     const parsed = words.map(parse).filter(Boolean);
     const spaces = parsed.filter((word) => word.key === "ns");
     const cards = new Map();
@@ -54,6 +55,11 @@ export class Model {
     for (const link of this.links.values()) {
       const [from, to] = [this.places.get(link.from), this.places.get(link.to)];
       if (!from || !to || !isMet(link, from, to, spaces)) continue;
+      // Each kernel announces itself all day, and no policy is about it.
+      if (!hasMulticast && link.reason === "multicast" && link.forwarded + link.audited === 0) {
+        hidden += link.dropped;
+        continue;
+      }
       const ends = [cardOf(from), cardOf(to)];
       for (const verdict of VERDICTS) {
         if (link[verdict] > 0) {
@@ -76,7 +82,7 @@ export class Model {
       card.isDim = isFiltered && !near.some((edge) => !edge.isDim);
       card.isQuiet = near.length === 0;
     }
-    return { cards: [...cards.values()], edges: list };
+    return { cards: [...cards.values()], edges: list, hidden };
   }
 }
 

@@ -10,6 +10,7 @@ function read() {
     words: (query.get("filter") ?? "").split(/\s+/).filter(Boolean),
     columns: columns === null ? null : columns.split(",").filter(Boolean),
     folded: query.get("folded") === "1",
+    multicast: query.get("multicast") === "1",
     flow: query.get("flow"),
   };
 }
@@ -23,6 +24,7 @@ function write(isStep) {
   if (state.words.length > 0) query.set("filter", state.words.join(" "));
   if (state.columns !== null) query.set("columns", state.columns.join(","));
   if (state.folded) query.set("folded", "1");
+  if (state.multicast) query.set("multicast", "1");
   if (state.flow) query.set("flow", state.flow);
   const text = query.toString();
   const address = text ? `?${text}` : location.pathname;

@@ -27,7 +27,8 @@ function columns() {
 }
 
 function filter() {
-  return state.words.join(" ");
+  const asksReason = state.words.some((word) => /^!?reason=/.test(word));
+  return [...state.words, ...(state.multicast || asksReason ? [] : ["!reason=multicast"])].join(" ");
 }
 
 /** Asks anew, and listens to what comes. */
@@ -214,7 +215,7 @@ export function startTable() {
   });
   new ResizeObserver(draw).observe(parts.body);
   onChange((now, before) => {
-    if (now.words.join(" ") !== before.words.join(" ")) begin();
+    if (now.words.join(" ") !== before.words.join(" ") || now.multicast !== before.multicast) begin();
     else if (now.columns !== before.columns || now.view !== before.view) draw();
     if (before.flow && !now.flow) parts.body.focus();
   });
