@@ -2,11 +2,13 @@
 
 mod nat;
 mod observe;
+mod page;
 mod segments;
 mod xdp;
 
 pub use nat::Timeouts;
-pub use observe::{HttpConfig, HubbleConfig, TlsConfig};
+pub use observe::{HubbleConfig, TlsConfig};
+pub use page::PageConfig;
 pub use segments::SegmentsConfig;
 pub use xdp::XdpChoice;
 
@@ -171,8 +173,8 @@ pub struct Config {
     pub metrics: MetricsSettings,
     /// Hubble's API.
     pub hubble: HubbleConfig,
-    /// Metrics and the page.
-    pub http: HttpConfig,
+    /// Where the page is served.
+    pub page: PageConfig,
 }
 
 impl Default for Config {
@@ -208,7 +210,7 @@ impl Default for Config {
             node_port_addresses: Vec::new(),
             metrics: MetricsSettings::default(),
             hubble: HubbleConfig::default(),
-            http: HttpConfig::default(),
+            page: PageConfig::default(),
         }
     }
 }
@@ -287,7 +289,7 @@ impl Config {
         if let Some((field, expected, found)) = config.metrics.fault() {
             expect(field, false, expected, found);
         }
-        errors.extend(observe::faults(file, &config.hubble, &config.http));
+        errors.extend(observe::faults(file, &config.hubble));
         if errors.is_empty() {
             Ok(config)
         } else {
@@ -327,7 +329,7 @@ impl Config {
         compare("timeouts", self.timeouts != new.timeouts);
         compare("metrics", self.metrics != new.metrics);
         compare("hubble", self.hubble != new.hubble);
-        compare("http", self.http != new.http);
+        compare("page", self.page != new.page);
         fields
     }
 
@@ -568,7 +570,7 @@ mod tests {
                     flowsMax: 2048\nobserveHistory: 5\nobserveSegments: {directory: /a}\nmasquerade: true\n\
                     masqueradeExcludedCIDRs: [10.0.0.0/8]\nnatPorts: 62000-62999\n\
                     egressPorts: 5-6\nnatSessionsMax: 2048\ntimeouts: {udp: 1}\n\
-                    nodePortAddresses: [192.0.2.0/24]\n";
+                    nodePortAddresses: [192.0.2.0/24]\npage: {listen: '127.0.0.1:80'}\n";
         let new = Config::parse("config.yaml", text).unwrap();
         let old = Config::default();
         let mut taken = old.clone();
@@ -586,11 +588,12 @@ mod tests {
             observe_segments: old.observe_segments,
             nat_sessions_max: old.nat_sessions_max,
             timeouts: old.timeouts,
+            page: old.page,
             ..new.clone()
         };
         assert_eq!(taken, expected);
         let told = "uplink podCIDRs workers xdpMode checksums umemFrames idleFrames flowsMax observeHistory \
-                    observeSegments natSessionsMax timeouts";
+                    observeSegments natSessionsMax timeouts page";
         assert_eq!(taken.restart_needed_for(&new).join(" "), told);
     }
 }

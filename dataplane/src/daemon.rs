@@ -14,7 +14,7 @@ use crate::server::{self, Views};
 use crate::status_view::{Placing, StatusView};
 use crate::worker::{self, WorkerHandle, WorkerParts};
 use crate::xdp::Redirect;
-use crate::{cores, hubble, observer, privileges, segments, telemetry, trial};
+use crate::{cores, hubble, observer, page, privileges, segments, telemetry, trial};
 use jiff::Timestamp;
 use portcullis_engine::{Engine, EngineSettings};
 use portcullis_hubble::AgentLog;
@@ -109,7 +109,10 @@ pub fn run(args: &RunArgs) -> Result<(), String> {
     start_workers(made, &handles)?;
     start_observer(&handles, &view, &history)?;
     let keeper = start_keeper(&view, &history)?;
-    telemetry::start_metrics(&config, &sources, &servers)?;
+    let metrics = telemetry::start_metrics(&config, &sources, &servers)?;
+    // Pods have a network with a page or without.
+    let _ = page::serve(&config.page, &sources, &servers, &view, metrics)
+        .inspect_err(|fault| eprintln!("fault: no page: {fault}"));
     watch_signals(notify.clone())?;
     watch_kernel(notify.clone())?;
     notify

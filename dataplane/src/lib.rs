@@ -15,6 +15,7 @@ pub mod ipc;
 pub mod listing;
 pub mod netlink;
 mod observer;
+mod page;
 mod privileges;
 pub mod recall;
 mod records_status;

@@ -8,6 +8,7 @@ mod http;
 mod mask;
 pub mod metrics;
 mod observer;
+pub mod page;
 mod peer;
 mod servers;
 mod sources;

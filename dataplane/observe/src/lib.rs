@@ -51,3 +51,4 @@ pub use sighting::{Aspect, FlowVerdict, Party, Point, Sighting};
 pub use stored::Stored;
 pub use uuid::Uuid;
 pub use why::{NearMiss, Why, WhySide};
+pub use workload::of as workload_of;

@@ -61,6 +61,7 @@ fn sources() -> Sources {
             cluster: "default".into(),
             started: Timestamp::UNIX_EPOCH,
         },
+        log: Arc::default(),
     }
 }
 
