@@ -287,11 +287,14 @@ impl Inner {
         let mut magic = [0; FILE_MAGIC.len()];
         file.read_exact(&mut magic)?;
         let mut offset = magic.len() as u64;
-        while &magic == FILE_MAGIC {
+        if &magic != FILE_MAGIC {
+            return Ok(());
+        }
+        loop {
             let mut header = [0; HEADER];
             file.read_exact(&mut header)?;
             let Some(header) = Header::read(&header) else {
-                break;
+                return Ok(());
             };
             let end = offset + HEADER as u64 + u64::from(header.payload);
             let is_behind = self
@@ -299,7 +302,7 @@ impl Inner {
                 .back()
                 .is_none_or(|last| last.end() <= header.first);
             if end > bytes || !is_behind {
-                break;
+                return Ok(());
             }
             self.blocks.push_back(BlockPlace {
                 sequence,
@@ -311,7 +314,6 @@ impl Inner {
             }
             offset = file.seek(SeekFrom::Start(end))?;
         }
-        Ok(())
     }
 }
 
