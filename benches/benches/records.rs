@@ -105,8 +105,8 @@ impl Traffic {
     fn event(&mut self) -> Event {
         let (source, destination) = (self.random() % PODS, self.random() % PODS);
         let is_end = self.random().is_multiple_of(2);
-        let step = SignedDuration::from_nanos(i64::from(self.random() % 20_000));
-        self.time += step;
+        let step = self.random() % 20_000;
+        self.time += SignedDuration::from_nanos(i64::from(step));
         let tables = self.names.tables.as_deref().expect("tables");
         let end = EndpointId(destination);
         let policy = self.names.policy_of(end).expect("a policy");

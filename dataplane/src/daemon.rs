@@ -248,7 +248,7 @@ fn start_keeper(
         return Ok(None);
     };
     let (view, history) = (Arc::clone(view), Arc::clone(history));
-    let keep = move || segments::run(&history, segments, &view);
+    let keep = move || segments::run(&history, segments, |fault| view.fault(fault));
     let name = "segments".to_owned();
     let started = thread::Builder::new().name(name).spawn(keep);
     started

@@ -2,8 +2,8 @@
 
 use crate::config::SegmentsConfig;
 use crate::observe::{History, Position, SegmentSettings, SegmentWriter, Segments};
-use crate::status_view::StatusView;
 use jiff::Timestamp;
+use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -30,12 +30,17 @@ pub fn open(config: &SegmentsConfig) -> Result<Arc<Segments>, String> {
 }
 
 /// Writes what comes until the history is closed.
-pub fn run(history: &Arc<History>, segments: Arc<Segments>, view: &StatusView) {
+pub fn run(history: &Arc<History>, segments: Arc<Segments>, fault: impl Fn(String)) {
     let directory = segments.settings().directory.clone();
-    let fault = |result: std::io::Result<()>| {
-        if let Err(e) = result {
-            let directory = directory.display();
-            view.fault(format!("{directory}: history could not be written: {e}"));
+    let mut told = None;
+    let mut check = |result: io::Result<()>| {
+        let Err(e) = result else { return };
+        let directory = directory.display();
+        let text = format!("{directory}: history could not be written: {e}");
+        // A disk that stays full is told once, not with each block.
+        if told.as_ref() != Some(&text) {
+            told = Some(text.clone());
+            fault(text);
         }
     };
     let mut reader = history.reader_at(Position::Oldest);
@@ -44,10 +49,52 @@ pub fn run(history: &Arc<History>, segments: Arc<Segments>, view: &StatusView) {
         let is_open = reader.wait(PERIOD);
         let batch = reader.read(BATCH);
         let is_done = batch.events.is_empty() && !is_open;
-        fault(writer.write(&batch, Timestamp::now()));
+        check(writer.write(&batch, Timestamp::now()));
         if is_done {
-            fault(writer.flush(Timestamp::now()));
+            check(writer.flush(Timestamp::now()));
             return;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::observe::Event;
+    use portcullis_engine::Record;
+
+    #[test]
+    fn what_is_not_written_yet_is_written_when_the_daemon_ends() {
+        let name = format!("portcullis-keeper-{}", std::process::id());
+        let config = SegmentsConfig {
+            directory: std::env::temp_dir().join(name),
+            max_megabytes: 16,
+            max_age: Duration::from_secs(3600),
+        };
+        let segments = open(&config).unwrap();
+        let history = Arc::new(History::with_segments(10_000, Arc::clone(&segments)));
+        let kept = Arc::clone(&history);
+        let keeper = std::thread::spawn(move || run(&kept, segments, |fault| panic!("{fault}")));
+        for _ in 0..50 {
+            let event = Event::new(Timestamp::now(), Record::BLANK, Arc::default());
+            history.extend(std::iter::repeat_n(event, 100));
+        }
+        history.close();
+        keeper.join().unwrap();
+        let counts = open(&config).unwrap().counts();
+        std::fs::remove_dir_all(&config.directory).unwrap();
+        assert_eq!((counts.records, counts.lost), (5000, 0));
+    }
+
+    #[test]
+    fn a_directory_that_cannot_be_made_is_named() {
+        let config = SegmentsConfig {
+            directory: "/proc/records".into(),
+            max_megabytes: 16,
+            max_age: Duration::from_secs(3600),
+        };
+        let error = open(&config).unwrap_err();
+        let expected = "config.yaml, observeSegments.directory: /proc/records: ";
+        assert!(error.starts_with(expected), "{error}");
     }
 }

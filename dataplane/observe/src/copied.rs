@@ -38,6 +38,11 @@ impl Copied {
         copied
     }
 
+    /// The number after the last.
+    pub(crate) fn end(&self) -> u64 {
+        self.first + self.records.len() as u64
+    }
+
     /// How many there are.
     pub(crate) fn len(&self) -> usize {
         self.records.len()

@@ -8,6 +8,7 @@ use super::names_table::NamesTable;
 use super::past::Past;
 use super::rate::Rate;
 use super::reader::{Place, Position, Reader};
+use super::reduction::Reduction;
 use super::ring::Ring;
 use super::segment::Segments;
 use super::stored::{Stored, nanoseconds, timestamp};
@@ -17,6 +18,8 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 /// Records that are copied in or out at one time: nobody else waits longer than for these.
 const BATCH: usize = 1024;
+/// Generations whose names are kept whole. Of older ones is kept what their records need.
+const NAMES_WHOLE_MAX: usize = 64;
 
 /// A bounded history: old events make room for new ones, and a reader that is too slow is told which
 /// it missed. Events are packed as they come in and unpacked outside of the lock as they are read.
@@ -33,6 +36,7 @@ pub struct History {
 pub(crate) struct Inner {
     pub(crate) ring: Ring,
     names: NamesTable,
+    reduction: Option<Reduction>,
     pub(crate) cursors: Cursors,
     rate: Rate,
     written: u64,
@@ -82,6 +86,7 @@ impl History {
             inner: Mutex::new(Inner {
                 ring: Ring::new(next),
                 names: NamesTable::default(),
+                reduction: None,
                 cursors: Cursors::default(),
                 rate: Rate::default(),
                 written: 0,
@@ -113,7 +118,28 @@ impl History {
             self.arrived.notify_all();
             // Names of a large cluster take their time to be freed: not while others wait.
             drop(gone);
+            self.reduce_names();
         }
+    }
+
+    /// Goes on with the oldest names that are to be reduced, as far as one batch takes it.
+    fn reduce_names(&self) {
+        let mut inner = self.lock();
+        let Some(mut reduction) = inner.take_reduction() else {
+            return;
+        };
+        let copied = inner.copy(reduction.next.max(inner.ring.oldest()), BATCH);
+        drop(inner);
+        reduction.note(&copied);
+        let mut inner = self.lock();
+        let mut whole = None;
+        if inner.names.is_reduced(&reduction) {
+            whole = Some(inner.names.reduce(reduction));
+        } else {
+            inner.reduction = Some(reduction);
+        }
+        drop(inner);
+        drop(whole);
     }
 
     /// Tells how many records workers have lost so far, all of them together.
@@ -284,7 +310,7 @@ impl Inner {
             .filter_map(|old| self.names.release(old.names))
             .collect();
         for (stored, generation, names) in packed.iter_mut() {
-            stored.names = self.names.hold(*generation, names);
+            stored.names = self.names.hold(*generation, names, self.ring.next());
             self.ring.push(*stored);
             self.rate.count(stored.time);
         }
@@ -300,6 +326,12 @@ impl Inner {
             missed,
             unwritten,
         })
+    }
+
+    /// The names that are being reduced, or should be.
+    fn take_reduction(&mut self) -> Option<Reduction> {
+        let begun = self.reduction.take();
+        begun.or_else(|| self.names.begin_reduction(NAMES_WHOLE_MAX))
     }
 
     /// Copies events out.

@@ -22,6 +22,7 @@ mod names_table;
 mod past;
 mod rate;
 mod reader;
+mod reduction;
 mod ring;
 mod segment;
 mod sighting;

@@ -6,6 +6,7 @@ use portcullis_engine::{EndpointId, Record};
 use portcullis_policy::{Decision, Direction, Identity, PolicyIndex, Protocol, RuleId, Verdict};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::net::IpAddr;
 
 /// Labels, pods and policies by the numbers that records have for them.
@@ -85,10 +86,10 @@ impl NamesExtract {
         address: Option<IpAddr>,
         names: &Names,
     ) {
-        if !self.labels.contains_key(&identity.0) {
+        if let Entry::Vacant(place) = self.labels.entry(identity.0) {
             let labels = names.labels(identity);
             if !labels.is_empty() {
-                self.labels.insert(identity.0, labels.to_vec());
+                place.insert(labels.to_vec());
             }
         }
         if let Some(id) = endpoint

@@ -1,8 +1,10 @@
 //! History and its readers: bounded, exact about what was missed, never in anybody's way.
 
+mod world;
+
 use jiff::{SignedDuration, Timestamp};
 use portcullis_engine::{Drop, Record, RecordKind};
-use portcullis_observe::{Batch, Event, Gap, History, Names, Position, Reader};
+use portcullis_observe::{Batch, Event, Flow, Gap, History, Names, Position, Reader};
 use portcullis_policy::Generation;
 use std::sync::Arc;
 use std::time::Duration;
@@ -203,4 +205,50 @@ fn what_a_slow_reader_sees_and_misses_is_all_that_was_written() {
     let (mut next, mut seen, mut lost) = (0, 0, 0);
     while account(&mut stopped, &mut next, &mut seen, &mut lost) {}
     assert_eq!((seen, lost), (5000, u64::from(WRITTEN) - 5000));
+}
+
+/// An event of a generation of its own, and its names.
+fn event_of(generation: u64, number: u32, names: &Arc<Names>) -> Event {
+    let mut event = world::event(number);
+    event.record.generation = Generation(generation);
+    event.names = Arc::clone(names);
+    event
+}
+
+#[test]
+fn names_of_many_generations_are_reduced_to_what_their_records_need() {
+    const GENERATIONS: u64 = 300;
+    let history = Arc::new(History::new(10_000));
+    let mut all = Vec::new();
+    for generation in 0..GENERATIONS {
+        let names = Arc::new(world::names(generation));
+        all.push(Arc::downgrade(&names));
+        for number in 0..4 {
+            history
+                .extend((number * 25..(number + 1) * 25).map(|n| event_of(generation, n, &names)));
+        }
+        let whole = all.iter().filter(|names| names.strong_count() > 0).count();
+        assert!(whole <= 66, "{whole} sets of names");
+    }
+    let names: Vec<_> = (0..GENERATIONS)
+        .map(|generation| Arc::new(world::names(generation)))
+        .collect();
+    let mut reader = history.reader();
+    let events = reader.read(usize::MAX).events;
+    assert_eq!(events.len(), 10_000);
+    let reduced = events
+        .iter()
+        .filter(|event| event.names.extract.is_some())
+        .count();
+    assert!(reduced >= 2_500, "{reduced} events with extracts");
+    for event in &events {
+        let generation = event.record.generation.0;
+        let names = &names[usize::try_from(generation).unwrap()];
+        let live = event_of(generation, event.record.length, names);
+        assert_eq!(Flow::read(event), Flow::read(&live));
+    }
+    assert_eq!(history.counts_all().names, 100);
+    // Extracts go with their last record, as whole sets do.
+    history.extend((0..10_000).map(|number| event_of(0, number % 100, &names[0])));
+    assert_eq!(history.counts_all().names, 1);
 }

@@ -304,6 +304,29 @@ fn old_files_go_though_there_is_room() {
     assert_eq!(place.files().len(), 2);
 }
 
+#[test]
+fn a_disk_that_fails_costs_what_was_to_be_written_and_leaves_no_rubbish() {
+    let place = Place::new();
+    let segments = place.open();
+    let mut writer = SegmentWriter::new(Arc::clone(&segments));
+    let batch = |number: u64| {
+        let mut event = world::event(7);
+        event.number = number;
+        Batch {
+            events: vec![event],
+            ..Batch::default()
+        }
+    };
+    fs::remove_dir_all(&place.0).unwrap();
+    writer.write(&batch(0), second(0)).unwrap();
+    assert!(writer.flush(second(0)).is_err());
+    assert_eq!((segments.counts().files, segments.counts().lost), (0, 1));
+    fs::create_dir_all(&place.0).unwrap();
+    writer.write(&batch(1), second(0)).unwrap();
+    writer.flush(second(0)).unwrap();
+    assert_eq!((segments.counts().records, place.files().len()), (1, 1));
+}
+
 /// The bytes of a small segment file.
 fn small_file() -> Vec<u8> {
     let place = Place::new();

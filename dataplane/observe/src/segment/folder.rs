@@ -193,18 +193,37 @@ impl Segments {
     pub(super) fn begin(&self) -> io::Result<(u64, File)> {
         let last = self.lock().files.back().map(|file| file.sequence);
         let sequence = last.map_or(1, |last| last.saturating_add(1));
+        let path = path_of(&self.settings.directory, sequence);
         let mut file = OpenOptions::new()
             .write(true)
             .create_new(true)
             .mode(0o600)
-            .open(path_of(&self.settings.directory, sequence))?;
+            .open(&path)?;
+        file.write_all(FILE_MAGIC).inspect_err(|_| {
+            // A disk that is full must not be filled with empty files.
+            let _ = fs::remove_file(&path);
+        })?;
         self.lock().files.push_back(SegmentFile {
             sequence,
             bytes: FILE_MAGIC.len() as u64,
             latest: None,
         });
-        file.write_all(FILE_MAGIC)?;
         Ok((sequence, file))
+    }
+
+    /// The last file could not be written to: nothing more will be. One without a block goes.
+    pub(super) fn abandon(&self, sequence: u64) {
+        let mut inner = self.lock();
+        let path = path_of(&self.settings.directory, sequence);
+        let Some(file) = inner.files.back_mut() else {
+            return;
+        };
+        if file.latest.is_none() && fs::remove_file(&path).is_ok() {
+            inner.files.pop_back();
+        } else if let Ok(metadata) = fs::metadata(&path) {
+            // What was torn takes room, too.
+            file.bytes = metadata.len();
+        }
     }
 
     /// A block was written to the end of the last file. Gives that file's bytes.
@@ -268,11 +287,14 @@ impl Inner {
         let mut magic = [0; FILE_MAGIC.len()];
         file.read_exact(&mut magic)?;
         let mut offset = magic.len() as u64;
-        while &magic == FILE_MAGIC {
+        if &magic != FILE_MAGIC {
+            return Ok(());
+        }
+        loop {
             let mut header = [0; HEADER];
             file.read_exact(&mut header)?;
             let Some(header) = Header::read(&header) else {
-                break;
+                return Ok(());
             };
             let end = offset + HEADER as u64 + u64::from(header.payload);
             let is_behind = self
@@ -280,7 +302,7 @@ impl Inner {
                 .back()
                 .is_none_or(|last| last.end() <= header.first);
             if end > bytes || !is_behind {
-                break;
+                return Ok(());
             }
             self.blocks.push_back(BlockPlace {
                 sequence,
@@ -292,7 +314,6 @@ impl Inner {
             }
             offset = file.seek(SeekFrom::Start(end))?;
         }
-        Ok(())
     }
 }
 

@@ -64,6 +64,7 @@ impl SegmentWriter {
         if self.block_begun.is_some_and(is_old) {
             result = result.and(self.flush(now));
         }
+        self.segments.tidy(now, 0);
         result
     }
 
@@ -81,7 +82,9 @@ impl SegmentWriter {
         if result.is_err() {
             self.segments.count_lost(count);
             // Its end may be torn: nothing behind it would be found again.
-            self.file = None;
+            if let Some(open) = self.file.take() {
+                self.segments.abandon(open.sequence);
+            }
         }
         result
     }
