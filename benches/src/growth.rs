@@ -4,8 +4,9 @@
 //! counts is how flat the lines are.
 
 use crate::machine::has_tool;
-use crate::node::Node;
+use crate::node::{Halves, Node};
 use serde_json::{Value, json};
+use std::path::Path;
 use std::process::Command;
 use std::time::Instant;
 
@@ -32,6 +33,30 @@ pub struct Point {
     pub miss_ns: f64,
 }
 
+/// Instructions of a packet of a known flow, without those of the harness. They are the same on
+/// every machine that the same compiler built for.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Instructions {
+    /// At its source.
+    pub egress: f64,
+    /// At its destination.
+    pub ingress: f64,
+}
+
+impl Instructions {
+    /// All the way.
+    #[must_use]
+    pub fn both(self) -> f64 {
+        self.egress + self.ingress
+    }
+
+    /// For JSON.
+    #[must_use]
+    pub fn json(self) -> Value {
+        json!({"egress": self.egress, "ingress": self.ingress, "both": self.both()})
+    }
+}
+
 /// Every cost.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Growth {
@@ -41,8 +66,8 @@ pub struct Growth {
     pub flows: Vec<Point>,
     /// Against the number of pods, all of which talk.
     pub pods: Vec<Point>,
-    /// Instructions of a packet of a known flow, both halves; None without valgrind.
-    pub instructions: Option<f64>,
+    /// Instructions of a packet of a known flow; None without valgrind.
+    pub instructions: Option<Instructions>,
 }
 
 impl Growth {
@@ -57,7 +82,9 @@ impl Growth {
             "policies": line(&self.policies),
             "flows": line(&self.flows),
             "pods": line(&self.pods),
-            "instructions_per_flow_hit": self.instructions,
+            "instructions_per_flow_hit": self.instructions.map(Instructions::both),
+            "instructions_of_egress": self.instructions.map(|count| count.egress),
+            "instructions_of_ingress": self.instructions.map(|count| count.ingress),
         })
     }
 
@@ -121,7 +148,7 @@ fn cost(node: &mut Node, flows: usize) -> (f64, f64) {
     let mut times: Vec<f64> = (0..SAMPLES)
         .map(|_| {
             let since = Instant::now();
-            send_hits(node, flows, hits);
+            send_hits(node, flows, hits, Halves::Both);
             since.elapsed().as_nanos() as f64 / hits as f64
         })
         .collect();
@@ -130,37 +157,49 @@ fn cost(node: &mut Node, flows: usize) -> (f64, f64) {
 }
 
 /// Sends packets of open flows, in no order that a processor could foresee.
-fn send_hits(node: &mut Node, flows: usize, hits: usize) {
+fn send_hits(node: &mut Node, flows: usize, hits: usize, halves: Halves) {
     let mut state = 1_u64;
     for _ in 0..hits {
         // Constants of MMIX, by Knuth.
         state = state
             .wrapping_mul(6_364_136_223_846_793_005)
             .wrapping_add(1_442_695_040_888_963_407);
-        node.send((state >> 33) as usize % flows);
+        node.send_through((state >> 33) as usize % flows, halves);
     }
 }
 
 /// What valgrind is to count: some flows, and so many packets of them. The same each time.
-pub fn replay(hits: usize) {
+pub fn replay(hits: usize, halves: Halves) {
     const FLOWS: usize = 64;
     let mut node = Node::new(2, 10);
     (0..FLOWS).for_each(|flow| node.send(flow));
-    send_hits(&mut node, FLOWS, hits);
+    send_hits(&mut node, FLOWS, hits, halves);
 }
 
-/// Instructions of a hit: what 10 000 more of them cost more.
-fn instructions() -> Option<f64> {
-    const MORE: usize = 10_000;
+/// Counts the instructions of a hit; None without valgrind.
+#[must_use]
+pub fn instructions() -> Option<Instructions> {
     if !has_tool("valgrind") {
         return None;
     }
     let program = std::env::current_exe().ok()?.with_file_name("growth");
+    let harness = per_hit(&program, "neither")?;
+    let egress = per_hit(&program, "egress")?;
+    let both = per_hit(&program, "both")?;
+    Some(Instructions {
+        egress: egress - harness,
+        ingress: both - egress,
+    })
+}
+
+/// What 10 000 more packets cost more.
+fn per_hit(program: &Path, halves: &str) -> Option<f64> {
+    const MORE: usize = 10_000;
     let count = |hits: usize| {
         let ran = Command::new("valgrind")
             .args(["--tool=callgrind", "--callgrind-out-file=/dev/null"])
-            .arg(&program)
-            .args(["--replay", &hits.to_string()])
+            .arg(program)
+            .args(["--replay", &hits.to_string(), "--halves", halves])
             .output()
             .ok()?;
         collected(&String::from_utf8_lossy(&ran.stderr))

@@ -17,6 +17,17 @@ const LENGTH: usize = 64;
 const PORTS: usize = 1000;
 const NOW: Now = Now(1_000_000_000);
 
+/// How far a packet goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Halves {
+    /// It is made, and no more: what the harness itself costs.
+    Neither,
+    /// Through the egress half.
+    Egress,
+    /// All the way.
+    Both,
+}
+
 /// An engine and the frames that go through it.
 pub struct Node {
     engine: Engine,
@@ -55,6 +66,14 @@ impl Node {
     /// # Panics
     /// When it is not.
     pub fn send(&mut self, flow: usize) {
+        self.send_through(flow, Halves::Both);
+    }
+
+    /// Sends a packet of a flow through some of its walk.
+    ///
+    /// # Panics
+    /// When it is not delivered though it walks the whole way.
+    pub fn send_through(&mut self, flow: usize, halves: Halves) {
         let pods = self.frames.len();
         let (from, number) = (flow % pods, flow / pods);
         self.head[..LENGTH].copy_from_slice(&self.frames[from]);
@@ -69,7 +88,16 @@ impl Node {
         self.records.clear();
         let (engine, records) = (&mut self.engine, &mut self.records);
         let index = EndpointIndex(from as u16);
-        let outcome = match engine.egress(index, &mut bytes, NOW, records) {
+        if halves == Halves::Neither {
+            std::hint::black_box((engine, bytes.head, records, index));
+            return;
+        }
+        let outcome = engine.egress(index, &mut bytes, NOW, records);
+        if halves == Halves::Egress {
+            std::hint::black_box(outcome);
+            return;
+        }
+        let outcome = match outcome {
             Outcome::HandOver(handover) => engine.ingress(&handover, &mut bytes, NOW, records),
             other => other,
         };

@@ -1,8 +1,8 @@
 //! A packet's walk as the worker sees it: receive, the engine's two halves, transmit.
 
-use super::{BATCH, PIECES};
 use super::handle::Passed;
 use super::turn::{Served, Worker, now};
+use super::{BATCH, PIECES};
 use crate::rings::{CHUNK_ROOM, Frame, Socket};
 use portcullis_engine::{
     Checksum, Drop, EndpointIndex, Handover, HoldSlot, Now, Outcome, segment, solicit,
