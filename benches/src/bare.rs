@@ -7,6 +7,7 @@
 use crate::machine::{WORKER_CORE, pin};
 use netns_tests::{BPFFS_DIRECTORY, Lab, Pod};
 use portcullis::rings::{Frame, FreeFrames, Socket, Umem, UmemSettings, Waiter};
+use portcullis::worker::{BATCH, PIECES};
 use portcullis::xdp::{InterfaceKind, Redirect, XdpMode};
 use portcullis_engine::finish_checksum;
 use std::fs;
@@ -17,8 +18,7 @@ use std::sync::mpsc::{Sender, channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-/// As the daemon's workers.
-const BATCH: usize = 64;
+/// As the daemon's workers do where they share their core.
 const IDLE_TURNS_MAX: u32 = 3;
 /// MAC address of the host's end of every pod's veth pair.
 const HOST_MAC: [u8; 6] = [0xee; 6];
@@ -132,7 +132,7 @@ impl Bare {
             let mut received = 0;
             for from in self.waiter.ready() {
                 let (from, to) = (from as usize, 1 - from as usize);
-                self.sockets[from].receive(&mut self.free, &mut batch, BATCH);
+                self.sockets[from].receive_pieces(&mut self.free, &mut batch, BATCH, PIECES);
                 received += batch.len();
                 for mut frame in batch.drain(..) {
                     let mut view = frame.view(&self.umem);

@@ -80,6 +80,9 @@ pub const BUDGETS: &[Budget] = &[
     of_run("policies do not slow a known flow, 10 to 10 000", "/ratios/growth_policies", AtMost(2.0)),
     of_run("flows do not slow a known flow, 1 to 1 M", "/ratios/growth_flows", AtMost(2.0)),
     of_run("pods do not slow a known flow, 2 to 250", "/ratios/growth_pods", AtMost(2.0)),
+    of_run("with 250 pods talking none is starved: the slowest against the mean", "/ratios/pods_slowest_vs_mean", AtLeast(0.5)),
+    of_run("instructions of a packet of a known flow between two pods", "/growth/instructions_per_flow_hit", AtMost(1000.0)),
+    of_run("instructions of one that takes the whole walk", "/growth/instructions_per_walk", AtMost(4800.0)),
     Budget {
         what: "allocations of a packet",
         keeper: Keeper::Test("dataplane/engine/tests/allocations.rs"),
@@ -130,15 +133,15 @@ mod tests {
     use std::path::Path;
 
     fn keeping() -> Value {
-        let mut ratios = serde_json::Map::new();
+        let mut run = json!({"ratios": {}, "growth": {}});
         for budget in BUDGETS {
             if let Keeper::Run(pointer) = budget.keeper {
                 let (Bound::AtLeast(value) | Bound::AtMost(value)) = budget.bound;
-                let key = pointer.strip_prefix("/ratios/").expect("all are ratios");
-                ratios.insert(key.into(), json!(value));
+                let (part, key) = pointer[1..].split_once('/').expect("a part and a key");
+                run[part][key] = json!(value);
             }
         }
-        json!({ "ratios": ratios })
+        run
     }
 
     #[test]
@@ -164,14 +167,13 @@ mod tests {
     }
 
     #[test]
-    fn every_ratio_with_a_budget_is_reported_and_every_test_is_there() {
-        let growth = ["growth_policies", "growth_flows", "growth_pods"];
+    fn every_figure_with_a_budget_is_reported_and_every_test_is_there() {
+        let run = crate::report::json(&crate::report::tests::findings());
         for budget in BUDGETS {
             match budget.keeper {
                 Keeper::Run(pointer) => {
-                    let key = pointer.strip_prefix("/ratios/").expect("all are ratios");
-                    let is_ratio = crate::figure::RATIOS.iter().any(|ratio| ratio.0 == key);
-                    assert!(is_ratio || growth.contains(&key), "{key}");
+                    let value = run.pointer(pointer);
+                    assert!(value.is_some_and(Value::is_number), "{pointer}");
                 }
                 Keeper::Test(test) => {
                     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");

@@ -79,7 +79,7 @@ pub fn idle_percent(lab: &Lab, span: Duration) -> f64 {
 }
 
 /// Memory that the daemon has in use, in kilobytes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Memory {
     /// All of it.
     pub rss_kb: u64,

@@ -4,9 +4,10 @@
 //! counts is how flat the lines are.
 
 use crate::machine::has_tool;
-use crate::node::Node;
+use crate::node::{Node, Way};
 use portcullis::worker::BATCH;
 use serde_json::{Value, json};
+use std::path::Path;
 use std::process::Command;
 use std::time::Instant;
 
@@ -33,6 +34,24 @@ pub struct Point {
     pub miss_ns: f64,
 }
 
+/// Instructions of a packet of a known flow, without those of the harness. They are the same on
+/// every machine that the same compiler built for.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Instructions {
+    /// The short way between two pods of one worker.
+    pub hit: f64,
+    /// The whole walk, both halves: where an address is translated, or an end is no pod.
+    pub walk: f64,
+}
+
+impl Instructions {
+    /// For JSON.
+    #[must_use]
+    pub fn json(self) -> Value {
+        json!({"hit": self.hit, "walk": self.walk})
+    }
+}
+
 /// Every cost.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Growth {
@@ -42,8 +61,8 @@ pub struct Growth {
     pub flows: Vec<Point>,
     /// Against the number of pods, all of which talk.
     pub pods: Vec<Point>,
-    /// Instructions of a packet of a known flow, both halves; None without valgrind.
-    pub instructions: Option<f64>,
+    /// Instructions of a packet of a known flow; None without valgrind.
+    pub instructions: Option<Instructions>,
 }
 
 impl Growth {
@@ -58,7 +77,8 @@ impl Growth {
             "policies": line(&self.policies),
             "flows": line(&self.flows),
             "pods": line(&self.pods),
-            "instructions_per_flow_hit": self.instructions,
+            "instructions_per_flow_hit": self.instructions.map(|count| count.hit),
+            "instructions_per_walk": self.instructions.map(|count| count.walk),
         })
     }
 
@@ -122,7 +142,7 @@ fn cost(node: &mut Node, flows: usize) -> (f64, f64) {
     let mut times: Vec<f64> = (0..SAMPLES)
         .map(|_| {
             let since = Instant::now();
-            send_hits(node, flows, hits);
+            send_hits(node, flows, hits, Way::All);
             since.elapsed().as_nanos() as f64 / hits as f64
         })
         .collect();
@@ -131,7 +151,7 @@ fn cost(node: &mut Node, flows: usize) -> (f64, f64) {
 }
 
 /// Sends packets of open flows, in no order that a processor could foresee.
-fn send_hits(node: &mut Node, flows: usize, hits: usize) {
+fn send_hits(node: &mut Node, flows: usize, hits: usize, way: Way) {
     let mut state = 1_u64;
     let mut batch = Vec::with_capacity(BATCH);
     for _ in 0..hits {
@@ -141,33 +161,43 @@ fn send_hits(node: &mut Node, flows: usize, hits: usize) {
             .wrapping_add(1_442_695_040_888_963_407);
         batch.push((state >> 33) as usize % flows);
         if batch.len() == BATCH {
-            node.send_batch(&batch);
+            node.send_batch(&batch, way);
             batch.clear();
         }
     }
-    node.send_batch(&batch);
+    node.send_batch(&batch, way);
 }
 
 /// What valgrind is to count: some flows, and so many packets of them. The same each time.
-pub fn replay(hits: usize) {
+pub fn replay(hits: usize, way: Way) {
     const FLOWS: usize = 64;
-    let mut node = Node::new(2, 10);
+    let mut node = Node::with(2, 10, way == Way::Walk);
     (0..FLOWS).for_each(|flow| node.send(flow));
-    send_hits(&mut node, FLOWS, hits);
+    send_hits(&mut node, FLOWS, hits, way);
 }
 
-/// Instructions of a hit: what 10 000 more of them cost more.
-fn instructions() -> Option<f64> {
-    const MORE: usize = 10_000;
+/// Counts the instructions of a hit; None without valgrind.
+#[must_use]
+pub fn instructions() -> Option<Instructions> {
     if !has_tool("valgrind") {
         return None;
     }
     let program = std::env::current_exe().ok()?.with_file_name("growth");
+    let harness = per_hit(&program, "none")?;
+    Some(Instructions {
+        hit: per_hit(&program, "all")? - harness,
+        walk: per_hit(&program, "walk")? - harness,
+    })
+}
+
+/// What 10 000 more packets cost more.
+fn per_hit(program: &Path, way: &str) -> Option<f64> {
+    const MORE: usize = 10_000;
     let count = |hits: usize| {
         let ran = Command::new("valgrind")
             .args(["--tool=callgrind", "--callgrind-out-file=/dev/null"])
-            .arg(&program)
-            .args(["--replay", &hits.to_string()])
+            .arg(program)
+            .args(["--replay", &hits.to_string(), "--way", way])
             .output()
             .ok()?;
         collected(&String::from_utf8_lossy(&ran.stderr))

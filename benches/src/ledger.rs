@@ -1,6 +1,7 @@
 //! The books: every datagram that was sent is received, or dropped at a place that counts it.
 
 use crate::path::{Pair, Path};
+use crate::sink::Sink;
 use netns_tests::Place;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -30,7 +31,7 @@ pub struct Counters {
 pub struct Balance {
     /// Datagrams that the client's kernel took from its sender.
     pub sent: u64,
-    /// Datagrams that arrived at UDP of the server.
+    /// Datagrams that arrived at UDP of the server, or at the sink before it.
     pub arrived: u64,
     /// Of those, read by the receiver. What is neither read nor dropped lay in the buffer of the
     /// socket when it was closed.
@@ -64,6 +65,7 @@ impl Counters {
             }
         }
         let (client, server) = (Udp::of(&pair.client.place), Udp::of(pair.server()));
+        let sunk = pair.sink.as_ref().map_or(0, Sink::count);
         let way_out = match pair.path {
             Path::Nat => "eth0",
             _ => &pair.server_pod.interface,
@@ -74,7 +76,7 @@ impl Counters {
             sending_drops(&pair.client.place, "eth0") + sending_drops(&pair.lab.node, way_out);
         Self {
             sent: client.out,
-            arrived: server.arrived,
+            arrived: server.arrived + sunk,
             received: server.read,
             receiver: server.failed,
             queues,
@@ -219,10 +221,19 @@ impl Udp {
     }
 }
 
-/// Datagrams that have arrived at UDP of the server.
+/// Datagrams of the flood that have arrived at the server.
 #[must_use]
 pub fn arrived(pair: &Pair) -> u64 {
-    Udp::of(pair.server()).arrived
+    match &pair.sink {
+        Some(sink) => sink.count(),
+        None => arrived_at(pair.server()),
+    }
+}
+
+/// Datagrams that have arrived at UDP of a place.
+#[must_use]
+pub fn arrived_at(place: &Place) -> u64 {
+    Udp::of(place).arrived
 }
 
 /// Packets that were received with a wrong checksum, by protocol, in a pod's own stack.

@@ -6,8 +6,10 @@
 pub mod bare;
 pub mod budgets;
 pub mod bulk;
+pub mod clang;
 pub mod clients;
 pub mod cost;
+pub mod crowd;
 pub mod figure;
 pub mod filters;
 pub mod growth;
@@ -21,4 +23,5 @@ pub mod plot;
 pub mod policies;
 pub mod report;
 pub mod run;
+pub mod sink;
 pub mod tc_bpf;

@@ -51,12 +51,12 @@ table says so: such a goal is neither reached nor missed by this run.
 - One TCP stream between two cores runs at two speeds here, whichever the path: kernel paths at about 10 \
 or about 25 Gbit/s. A median over few rounds may be of either, so ratios of one stream, to tc-BPF above \
 all, need the samples in performance.json beside them.
-- The bare forwarder is the limit of this harness, not of AF_XDP: it takes 64 frames at a time, in the \
-same mode, and datagrams end at a UDP socket whose work falls on the core of the worker; where the \
-kernel forwards it falls on the sender's.
+- The bare forwarder is the limit of this harness, not of AF_XDP: it takes as many frames at a time as a \
+worker, in the same mode. Floods end at a counter of tc where they enter the server, which drops them: \
+that little work falls on the core of the worker; where the kernel forwards, on the sender's.
 - CPU for each million is for each million *delivered*. A sender is faster than AF_XDP, and what it sends \
 in vain is in that figure; where the kernel forwards inline, the sender is slowed down instead.
-- Two senders: one worker shares its core with one of them. Two workers were not measured.
+- Two senders: a worker shares its core with one of them.
 - Growth: the engine's table has room for 4 M entries at every point, 32 times the daemon's default. The \
 first packet of a flow is timed on memory that may not have been touched before, so that column is no \
 cost of deciding.
@@ -133,7 +133,7 @@ fn write_machine(out: &mut String, run: &Value) {
     let _ = writeln!(
         out,
         "Machine: {} cores of {}, {} MB, Linux {}; load {:.1} before, {:.1} after{}.  \n\
-         Medians of {} rounds of {:.2} s each, XDP {}, {:.0} s in all.  \n\
+         Medians of {} rounds of {:.2} s each, XDP {}, {} worker(s), {:.0} s in all; floods end at {}.  \n\
          Placement: {}.\n",
         machine["cores"],
         text(&machine["processor"]),
@@ -149,7 +149,9 @@ fn write_machine(out: &mut String, run: &Value) {
         run["rounds"],
         number(&run["span_seconds"]),
         text(&run["xdp_mode"]),
+        run["workers"],
         number(&run["seconds"]),
+        text(&run["floods_end_at"]),
         text(&machine["placement"]),
     );
     for (what, why) in run["skipped"].as_object().into_iter().flatten() {
@@ -276,7 +278,11 @@ fn write_growth(out: &mut String, run: &Value) {
     if let Some(count) = run["growth"]["instructions_per_flow_hit"].as_f64() {
         let _ = writeln!(
             out,
-            "\nInstructions of a packet of a known flow: {count:.0} (callgrind)."
+            "\nInstructions of a packet of a known flow between two pods: {count:.0}; of one that \
+             takes the whole walk: {:.0} (callgrind, release build, without the harness).",
+            run["growth"]["instructions_per_walk"]
+                .as_f64()
+                .unwrap_or(0.0)
         );
     }
     out.push('\n');
@@ -308,6 +314,20 @@ fn write_memory(out: &mut String, run: &Value) {
             out,
             "- {path}, after all the traffic: RSS {:.1} MB",
             megabytes(kilobytes)
+        );
+    }
+    let talk = &daemon["all_pods_talk"];
+    if talk.is_object() {
+        let number = |key: &str| talk[key].as_f64().unwrap_or(0.0);
+        let _ = writeln!(
+            out,
+            "- {} pods, each sending to the next all the time: {} packets/s in all, {:.0} a pod on \
+             average, {:.0} the slowest; RSS {:.1} MB",
+            talk["pods"],
+            short(number("packets_per_second")),
+            number("pod_packets_per_second_mean"),
+            number("pod_packets_per_second_slowest"),
+            megabytes(&talk["rss_kb"])
         );
     }
     if let Some(cost) = daemon["rss_kb_per_pod"].as_f64() {

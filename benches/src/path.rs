@@ -2,8 +2,9 @@
 
 use crate::bare::Forwarder;
 use crate::filters;
-use crate::machine::WORKER_CORE;
+use crate::machine::{CLIENT_CORE, WORKER_CORE};
 use crate::policies;
+use crate::sink::Sink;
 use crate::tc_bpf::{self, Redirection};
 use netns_tests::{Lab, Place, Pod, SOCKET_FILE, WORLD_ADDRESSES};
 use std::net::{IpAddr, SocketAddr};
@@ -127,6 +128,8 @@ pub struct Pair {
     helper: Helper,
     /// Sends and asks.
     pub client: Pod,
+    /// Counts and drops the flood where it enters the server; without one a UDP socket does.
+    pub sink: Option<Sink>,
     /// Receives and answers; idle where the server is in the world.
     pub server_pod: Pod,
     /// The node. After the pods, because their namespaces are in it.
@@ -141,9 +144,13 @@ impl Pair {
     ///
     /// # Panics
     /// When a command fails that every path needs, or the daemon does not get ready.
-    pub fn new(path: Path, xdp_mode: &str) -> Result<Option<Self>, String> {
+    pub fn new(path: Path, xdp_mode: &str, workers: u16) -> Result<Option<Self>, String> {
+        let cores = match workers {
+            1 => WORKER_CORE.to_string(),
+            _ => format!("{WORKER_CORE}, {CLIENT_CORE}"),
+        };
         let settings = format!(
-            "xdpMode: {xdp_mode}\nworkers: {{count: 1, cores: [{WORKER_CORE}]}}\n{}",
+            "xdpMode: {xdp_mode}\nworkers: {{count: {workers}, cores: [{cores}]}}\n{}",
             if path == Path::Nat {
                 "masquerade: true\n"
             } else {
@@ -170,11 +177,14 @@ impl Pair {
         let mut pair = Self {
             path,
             helper: Helper::Nobody,
+            sink: None,
             client,
             server_pod,
             lab,
         };
         pair.helper = pair.connect(xdp_mode)?;
+        // Without clang the flood ends at a socket, as `has_sink` tells.
+        pair.sink = Sink::attach(pair.server()).ok();
         Ok(Some(pair))
     }
 

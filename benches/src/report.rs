@@ -34,6 +34,8 @@ pub fn json(findings: &Findings) -> Value {
         "rounds_planned": findings.plan.rounds,
         "span_seconds": findings.plan.span.as_secs_f64(),
         "xdp_mode": findings.plan.xdp_mode,
+        "workers": findings.plan.workers,
+        "floods_end_at": if findings.has_sink { "a counter of tc at the server's interface" } else { "a UDP socket" },
         "seconds": findings.seconds,
     })
 }
@@ -73,6 +75,9 @@ fn ratios(findings: &Findings) -> (Map<String, Value>, Map<String, Value>) {
             spreads.insert(ratio.0.into(), json!([lowest, highest]));
         }
     }
+    if let Some(talk) = &findings.talk {
+        ratios.insert("pods_slowest_vs_mean".into(), json!(talk.slowest_of_mean()));
+    }
     if let Some(growth) = &findings.growth {
         for (key, value) in growth.ratios() {
             ratios.insert(key, json!(value));
@@ -109,6 +114,7 @@ fn daemon(findings: &Findings) -> Value {
         "at_rest": rest,
         "rss_kb_after_traffic": by_path(&findings.memory_after, |memory| json!(memory.rss_kb)),
         "rss_kb_per_pod": kb_per_pod(findings),
+        "all_pods_talk": findings.talk.as_ref().map(crate::crowd::Talk::json),
     })
 }
 
@@ -123,8 +129,10 @@ pub fn kb_per_pod(findings: &Findings) -> Option<f64> {
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
+    use crate::cost::Memory;
+    use crate::crowd::Talk;
     use crate::figure::Samples;
-    use crate::growth::{Growth, Point};
+    use crate::growth::{Growth, Instructions, Point};
     use crate::machine::Machine;
     use crate::run::Plan;
     use std::collections::BTreeMap;
@@ -162,6 +170,7 @@ pub(crate) mod tests {
                 has_many_pods: false,
                 rounds_end: Duration::ZERO,
                 xdp_mode: "generic".into(),
+                workers: 1,
                 paths: Path::ALL.to_vec(),
                 growth: None,
             },
@@ -173,11 +182,23 @@ pub(crate) mod tests {
             checksum_errors: BTreeMap::new(),
             rest: Vec::new(),
             memory_after: BTreeMap::new(),
+            talk: Some(Talk {
+                pods: 250,
+                packets_per_second: 500_000.0,
+                slowest: 1500.0,
+                mean: 2000.0,
+                median: 1900.0,
+                memory: Memory::default(),
+            }),
+            has_sink: true,
             growth: Some(Growth {
                 policies: vec![point(10, 50.0), point(10_000, 60.0)],
                 flows: vec![point(1, 40.0), point(1_000_000, 120.0)],
                 pods: vec![point(2, 50.0), point(250, 55.0)],
-                instructions: Some(400.0),
+                instructions: Some(Instructions {
+                    hit: 400.0,
+                    walk: 4000.0,
+                }),
             }),
             seconds: 42.0,
         }

@@ -1,18 +1,21 @@
 //! A run: rounds in which every path has its turn, then what the daemon costs at rest.
 
 use crate::cost::{Memory, idle_percent};
+use crate::crowd::{self, Talk};
 use crate::figure::Samples;
 use crate::growth::{self, Growth};
 use crate::ledger::{Balance, Counters, checksum_errors};
 use crate::machine::{Machine, has_tool, raise_file_limit};
 use crate::measure::Measure;
 use crate::path::{Pair, Path};
-use netns_tests::{Lab, STATE_DIRECTORY};
+use netns_tests::{Lab, Pod};
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 /// Pods of a full node.
 pub const PODS_MANY: usize = 250;
+/// For how long they are watched as they talk.
+const TALK: Duration = Duration::from_secs(4);
 
 /// How much is measured.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -29,6 +32,8 @@ pub struct Plan {
     pub rounds_end: Duration,
     /// `generic` or `native`.
     pub xdp_mode: String,
+    /// Workers of the daemon.
+    pub workers: u16,
     /// The paths, in the order of the tables.
     pub paths: Vec<Path>,
     /// Whether the growth of the engine's cost is measured, and how much of it.
@@ -67,6 +72,10 @@ pub struct Findings {
     pub checksum_errors: BTreeMap<Path, BTreeMap<String, u64>>,
     /// The daemon at rest, with few and with many pods.
     pub rest: Vec<Rest>,
+    /// A full node whose pods all talk.
+    pub talk: Option<Talk>,
+    /// Whether floods end at a sink in the kernel, not at a socket.
+    pub has_sink: bool,
     /// Memory of the daemons, after all the traffic.
     pub memory_after: BTreeMap<Path, Memory>,
     /// The engine's cost.
@@ -157,16 +166,25 @@ pub fn run(plan: Plan, has_precedence: bool) -> Option<Findings> {
             memory_after.insert(pair.path, Memory::of(&pair.lab));
         }
     }
+    let has_sink = !pairs.is_empty() && pairs.iter().all(|pair| pair.sink.is_some());
     let checksum_errors = pairs
         .iter()
         .map(|pair| (pair.path, errors_of(pair)))
         .collect();
     drop(pairs);
+    let mut talk = None;
     if plan.has_many_pods {
         tell(since, &format!("make {PODS_MANY} pods"));
-        let lab = crowded(&format!("xdpMode: {}\n", plan.xdp_mode))?;
+        let workers = plan.workers;
+        let settings = format!(
+            "xdpMode: {}\nworkers: {{count: {workers}}}\n",
+            plan.xdp_mode
+        );
+        let (lab, pods) = crowded(&settings)?;
         tell(since, "watch the daemon at rest, with all of them");
         rest.push(at_rest(&lab, PODS_MANY, plan.idle));
+        tell(since, "let all of them talk");
+        talk = Some(crowd::talk(&lab, &pods, TALK));
     }
     let growth = plan.growth.map(|effort| {
         tell(since, "measure how the engine's cost grows");
@@ -194,6 +212,8 @@ pub fn run(plan: Plan, has_precedence: bool) -> Option<Findings> {
         checksum_errors,
         rest,
         memory_after,
+        talk,
+        has_sink,
         growth,
         seconds: since.elapsed().as_secs_f64(),
     })
@@ -207,7 +227,7 @@ fn make_pairs(since: Instant, plan: &Plan) -> Option<(Vec<Pair>, BTreeMap<String
         let missing = path.tools().iter().find(|tool| !has_tool(tool));
         let made = match missing {
             Some(tool) => Err(format!("{tool} is missing: ./x setup installs it")),
-            None => Pair::new(path, &plan.xdp_mode),
+            None => Pair::new(path, &plan.xdp_mode, plan.workers),
         };
         match made {
             Ok(pair) => pairs.push(pair?),
@@ -238,34 +258,15 @@ fn at_rest(lab: &Lab, pods: usize, span: Duration) -> Rest {
 }
 
 /// A node with many pods, made before its daemon starts: that is a matter of seconds.
-fn crowded(settings: &str) -> Option<Lab> {
+fn crowded(settings: &str) -> Option<(Lab, Vec<Pod>)> {
     let lab = Lab::new(settings)?;
     let add = |number: usize| {
-        let (name, address) = (format!("pod-{number}"), format!("10.0.1.{}", number + 1));
-        let words = [
-            "endpoint",
-            "add",
-            &name,
-            "--namespace",
-            "bench",
-            "--label",
-            "app=many",
-            "--ip",
-            &address,
-            "--state",
-            STATE_DIRECTORY,
-        ];
-        let ran = lab.portcullis(&words);
-        assert!(
-            ran.is_success,
-            "portcullis {}: {}",
-            words.join(" "),
-            ran.stderr
-        );
+        let address = format!("10.0.1.{}", number + 1);
+        lab.pod(&format!("bench/pod-{number}"), &["app=many"], &[&address])
     };
-    (0..PODS_MANY).for_each(add);
+    let pods = (0..PODS_MANY).map(add).collect();
     lab.start_daemon();
-    Some(lab)
+    Some((lab, pods))
 }
 
 /// Progress is for people who wait; findings go to standard output.

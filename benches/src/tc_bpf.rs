@@ -1,13 +1,13 @@
 //! The program of `bpf/redirect_peer.c` on two pods' interfaces: what Cilium's datapath does.
 
+use crate::clang::compile;
 use crate::policies::PORTS;
 use aya::Ebpf;
 use aya::maps::HashMap;
 use aya::programs::tc::{SchedClassifier, TcAttachType, qdisc_add_clsact};
 use netns_tests::{Place, Pod};
+use std::fs;
 use std::net::IpAddr;
-use std::process::Command;
-use std::{env, fs, process};
 
 /// MAC address of the host's end of every pod's veth pair.
 const HOST_MAC: [u8; 6] = [0xee; 6];
@@ -21,7 +21,7 @@ pub struct Redirection(#[expect(dead_code, reason = "holds the program")] Ebpf);
 /// # Errors
 /// There is no clang, or the kernel refuses the program.
 pub fn attach(node: &Place, pods: [&Pod; 2]) -> Result<Redirection, String> {
-    let object = compile()?;
+    let object = compile(include_str!("../bpf/redirect_peer.c"))?;
     let ends = pods.map(End::of);
     node.call(move || load(&object, &ends))
 }
@@ -43,30 +43,6 @@ impl End {
             mac: pod.mac,
         }
     }
-}
-
-fn compile() -> Result<Vec<u8>, String> {
-    let stem = env::temp_dir().join(format!("portcullis-bench-{}", process::id()));
-    let (source, object) = (stem.with_extension("c"), stem.with_extension("o"));
-    let failed = |error: std::io::Error| format!("clang: {error}");
-    fs::write(&source, include_str!("../bpf/redirect_peer.c")).map_err(failed)?;
-    let include = format!("-I/usr/include/{}-linux-gnu", env::consts::ARCH);
-    let ran = Command::new("clang")
-        .args(["-O2", "-g", "-target", "bpf", &include, "-c"])
-        .arg(&source)
-        .arg("-o")
-        .arg(&object)
-        .output()
-        .map_err(failed)?;
-    let bytes = fs::read(&object);
-    for file in [&source, &object] {
-        // Not there when clang failed.
-        let _ = fs::remove_file(file);
-    }
-    if !ran.status.success() {
-        return Err(format!("clang: {}", String::from_utf8_lossy(&ran.stderr)));
-    }
-    bytes.map_err(failed)
 }
 
 fn load(object: &[u8], ends: &[End; 2]) -> Result<Redirection, String> {

@@ -1,5 +1,9 @@
 //! What `portcullis status` shows: the state of the daemon as one value.
 
+mod hot;
+
+pub use hot::HotStatus;
+
 use crate::observe::FlowPolicy;
 pub use crate::records_status::{DiskStatus, RecordsStatus};
 use crate::trial::Trial;
@@ -206,27 +210,6 @@ pub struct WorkerStatus {
     pub busy_percent: f64,
 }
 
-/// What one endpoint asked of its worker in the last second.
-#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
-pub struct HotStatus {
-    /// Number of the endpoint.
-    pub id: u32,
-    /// `namespace/name`, `host` or `uplink`.
-    pub name: String,
-    /// Its worker.
-    pub worker: u16,
-    /// Frames received from it a second.
-    pub frames_per_second: f64,
-    /// Its share of the time that its worker worked, in percent.
-    pub worker_percent: f64,
-    /// That time as a share of a core, in percent.
-    pub core_percent: f64,
-    /// Packets from it a second that its worker was too slow for.
-    pub lost_per_second: f64,
-    /// For how many seconds it has kept its worker from other pods.
-    pub hot_seconds: u32,
-}
-
 /// One bound of one worker.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct LimitStatus {
@@ -313,7 +296,7 @@ impl Status {
         }
         self.write_endpoints(&mut out);
         self.write_workers(&mut out);
-        self.write_hottest(&mut out);
+        hot::write(&mut out, &self.hottest);
         self.write_limits(&mut out);
         let frames = &self.frames;
         let _ = writeln!(
@@ -429,21 +412,6 @@ impl Status {
                 worker.flows_half_open,
                 worker.kicks,
                 worker.busy_percent
-            );
-        }
-    }
-
-    fn write_hottest(&self, out: &mut String) {
-        for hot in &self.hottest {
-            let _ = writeln!(
-                out,
-                "Hot         {:<28} {:.0} % of worker {}, {:.1} % of a core: {:.0}/s, {:.0}/s lost",
-                hot.name,
-                hot.worker_percent,
-                hot.worker,
-                hot.core_percent,
-                hot.frames_per_second,
-                hot.lost_per_second
             );
         }
     }

@@ -212,7 +212,8 @@ impl Wire {
         // The first slice makes the fill ring as deep as the traffic needs it.
         for _ in 0..=SLICES {
             if Instant::now() > until {
-                return Err(format!("it takes longer than {TRIAL_MAX:?}"));
+                // On a busy machine fewer slices have to do.
+                break;
             }
             let (since, mut bytes, mut packets) = (Instant::now(), 0, 0);
             while since.elapsed() < SLICE {
@@ -235,7 +236,9 @@ impl Wire {
             packets_best = packets_best.max(f64::from(packets) / seconds);
         }
         if packets_best == 0.0 {
-            return Err(format!("of packets of {length} bytes none arrived"));
+            return Err(format!(
+                "no packet of {length} bytes arrived within {TRIAL_MAX:?}"
+            ));
         }
         Ok((bytes_best, packets_best))
     }

@@ -75,16 +75,18 @@ fn machines_read_endpoints_identities_documents_and_generations() {
     assert_eq!(backend.count(), 1, "{identities:?}");
     let mut node = status["node"].clone();
     let reason = node["xdp_mode_reason"].take();
-    assert!(
-        reason
-            .as_str()
-            .is_some_and(|reason| reason.starts_with("tried: ")),
-        "{reason}"
-    );
-    for mode in ["generic", "native"] {
-        for rate in ["bytes_per_second", "packets_per_second"] {
-            assert!(node["xdp_trial"][mode][rate].as_f64() > Some(0.0), "{node}");
+    let reason = reason.as_str().expect("a reason");
+    if reason.starts_with("tried: ") {
+        for mode in ["generic", "native"] {
+            for rate in ["bytes_per_second", "packets_per_second"] {
+                let rate = node["xdp_trial"][mode][rate].as_f64();
+                assert!(rate > Some(0.0), "{node}");
+            }
         }
+    } else {
+        // On a machine that is too busy to try.
+        let expected = "the default, could not be tried: no packet of";
+        assert!(reason.starts_with(expected), "{reason}");
     }
     node["xdp_trial"].take();
     assert!(node["cores_reason"].take().is_string());

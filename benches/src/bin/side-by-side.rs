@@ -41,11 +41,17 @@ struct Arguments {
     #[arg(short, long, value_enum, default_value_t = Output::Text)]
     output: Output,
     /// Also writes the JSON object into this file
-    #[arg(long)]
+    #[arg(long, overrides_with = "save")]
     save: Option<PathBuf>,
     /// How the daemon and the bare forwarder attach their kernel program
     #[arg(long, value_enum, default_value_t = XdpMode::Generic)]
     xdp_mode: XdpMode,
+    /// Workers of the daemon: the first on the servers' core, a second on the clients'
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=2))]
+    workers: u16,
+    /// Only a node with 250 pods: at rest, and as all of them talk
+    #[arg(long)]
+    many_pods: bool,
 }
 
 fn parse_path(key: &str) -> Result<Path, String> {
@@ -76,21 +82,29 @@ impl Arguments {
             (5, Duration::from_millis(400), Duration::from_secs(600))
         };
         Plan {
-            rounds: self.rounds.map_or(rounds, usize::from),
+            rounds: if self.many_pods {
+                0
+            } else {
+                self.rounds.map_or(rounds, usize::from)
+            },
             span,
             idle: Duration::from_secs(if self.quick { 2 } else { 10 }),
-            has_many_pods: !self.quick,
+            // A run of chosen paths is about these.
+            has_many_pods: self.many_pods || (!self.quick && self.paths.is_empty()),
             rounds_end,
             xdp_mode: match self.xdp_mode {
                 XdpMode::Generic => "generic".into(),
                 XdpMode::Native => "native".into(),
             },
-            paths: if self.paths.is_empty() {
+            workers: self.workers,
+            paths: if self.many_pods {
+                Vec::new()
+            } else if self.paths.is_empty() {
                 Path::ALL.to_vec()
             } else {
                 self.paths.clone()
             },
-            growth: match (self.no_growth, self.quick) {
+            growth: match (self.no_growth || self.many_pods, self.quick) {
                 (true, _) => None,
                 (false, true) => Some(Effort::Quick),
                 (false, false) => Some(Effort::Full),

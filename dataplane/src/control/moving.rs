@@ -11,7 +11,9 @@ use super::reconcile::Control;
 use crate::rings::Socket;
 use crate::worker::Command;
 use portcullis_engine::EndpointIndex;
+use std::sync::Arc;
 use std::sync::mpsc::Sender;
+use std::time::Instant;
 
 /// An endpoint on its way.
 #[derive(Debug)]
@@ -49,8 +51,22 @@ impl Control {
         self.move_endpoint(index, to)
     }
 
+    /// Once a second: what asks how much of the workers.
+    pub(super) fn take_heat(&mut self) {
+        let seconds = self.sampled.elapsed().as_secs_f64();
+        self.sampled = Instant::now();
+        let counters: Vec<_> = self
+            .workers
+            .iter()
+            .map(|worker| Arc::clone(&worker.counters))
+            .collect();
+        self.heat.read(&self.slots, &counters, seconds);
+        self.rehome();
+        self.view.sample(&self.workers, &self.redirect, &self.heat);
+    }
+
     /// Once a second: a pod that keeps its worker from others moves, where that is wanted.
-    pub(super) fn rehome(&mut self) {
+    fn rehome(&mut self) {
         self.give_back();
         if !self.config.workers.rehome {
             return;

@@ -162,20 +162,6 @@ impl Control {
         }
     }
 
-    /// Once a second: what asks how much of the workers.
-    fn take_heat(&mut self) {
-        let seconds = self.sampled.elapsed().as_secs_f64();
-        self.sampled = Instant::now();
-        let counters: Vec<_> = self
-            .workers
-            .iter()
-            .map(|worker| Arc::clone(&worker.counters))
-            .collect();
-        self.heat.read(&self.slots, &counters, seconds);
-        self.rehome();
-        self.view.sample(&self.workers, &self.redirect, &self.heat);
-    }
-
     /// Looks at a notice and all that wait behind it. False when it is time to end.
     ///
     /// One change of the kernel seldom comes alone, and all of its tables are read anyway; of

@@ -7,6 +7,11 @@ use std::os::unix::fs::FileExt;
 /// A core is shared when the worker waited for it for this part of the time, in percent. Alone, it
 /// only waits for the kernel's own threads.
 const WAITED_MAX_PERCENT: u64 = 5;
+/// It is looked at this often while there is work, in nanoseconds. Who shares the core changes as fast
+/// as applications begin to talk.
+const LOOK_EVERY: u64 = 10_000_000;
+/// After this long without a look nothing is known of who is there now.
+const KNOWN_FOR: u64 = 50_000_000;
 
 /// How long the worker had to wait for its core.
 #[derive(Debug)]
@@ -15,6 +20,7 @@ pub(super) struct Company {
     file: Option<File>,
     waited: u64,
     seen: Now,
+    is_alone: bool,
 }
 
 impl Company {
@@ -24,21 +30,27 @@ impl Company {
             file: File::open("/proc/thread-self/schedstat").ok(),
             waited: 0,
             seen: now,
+            is_alone: false,
         };
         company.waited = company.read().unwrap_or(0);
         company
     }
 
-    /// Whether the core was shared since the last call. A system call: once a second.
-    pub fn is_shared(&mut self, now: Now) -> bool {
+    /// Whether the worker had its core to itself when that was last looked at. To be asked after
+    /// each turn with work: costs a system call every 10 ms.
+    pub fn is_alone(&mut self, now: Now) -> bool {
+        let span = now.0.saturating_sub(self.seen.0);
+        if span < LOOK_EVERY {
+            return self.is_alone;
+        }
+        self.seen = now;
         let Some(waited) = self.read() else {
-            return true;
+            self.is_alone = false;
+            return false;
         };
         let new = waited.saturating_sub(std::mem::replace(&mut self.waited, waited));
-        let span = now
-            .0
-            .saturating_sub(std::mem::replace(&mut self.seen, now).0);
-        new * 100 > span * WAITED_MAX_PERCENT
+        self.is_alone = span < KNOWN_FOR && new * 100 <= span * WAITED_MAX_PERCENT;
+        self.is_alone
     }
 
     /// Nanoseconds that the thread was ready to run and did not. [proc(5), schedstat]
@@ -55,13 +67,22 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_thread_that_waited_for_a_tenth_of_the_time_is_not_alone() {
+    fn who_has_waited_or_has_not_looked_for_long_is_not_alone() {
         let mut company = Company::of_this_thread(Now(0));
         assert!(company.file.is_some());
-        company.waited = company.read().expect("the kernel counts");
-        // As if nothing had been waited in a second, then all that was waited within a nanosecond.
-        assert!(!company.is_shared(Now(1 << 40)));
+        assert!(!company.is_alone(Now(LOOK_EVERY - 1)), "not known yet");
+        // As if nothing had been waited, whatever the kernel has counted.
+        company.waited = u64::MAX;
+        assert!(company.is_alone(Now(LOOK_EVERY)));
+        assert!(company.is_alone(Now(LOOK_EVERY + 1)), "still as it was");
+        company.waited = u64::MAX;
+        assert!(
+            !company.is_alone(Now(LOOK_EVERY + KNOWN_FOR)),
+            "too long ago"
+        );
+        company.waited = u64::MAX;
+        assert!(company.is_alone(Now(2 * LOOK_EVERY + KNOWN_FOR)));
         company.file = None;
-        assert!(company.is_shared(Now(1 << 41)));
+        assert!(!company.is_alone(Now(3 * LOOK_EVERY + KNOWN_FOR)));
     }
 }

@@ -17,7 +17,8 @@ pub use foresight::Foresight;
 pub use handle::{Command, Observed, Reply, WorkerHandle};
 pub use turn::{Worker, now};
 
-/// Frames that are taken from one interface before the next has its turn.
+/// Frames that are taken from one interface before the next has its turn. Measured against 64: 4 to
+/// 7 % more small packets, and 256 adds nothing but waiting for others.
 pub const BATCH: usize = 128;
 /// Pieces of frames, likewise: a segment of 64 KB is 17, and takes as long as so many small frames.
-const PIECES: u32 = 512;
+pub const PIECES: u32 = 512;

@@ -82,15 +82,14 @@ impl Worker {
             let commands = self.take_commands(moment);
             let passed = self.take_passed(moment);
             let received = self.take_ready(moment);
-            if self.tend(moment) {
-                is_alone = !company.is_shared(moment);
-            }
+            self.tend(moment);
             self.send_resets(moment);
             self.finish(moment);
             self.counters.turns.add(1);
             let has_worked = commands + passed + received > 0;
             let ended = now();
             if has_worked {
+                is_alone = company.is_alone(ended);
                 self.share_out(received, ended.0.saturating_sub(moment.0));
             }
             let is_over = patience.is_over(has_worked, is_alone, ended);
@@ -209,12 +208,12 @@ impl Worker {
         self.is_touched[usize::from(index.0)] = false;
     }
 
-    /// Timeouts of flows; once a second fill depths of quiet interfaces, and then true.
-    fn tend(&mut self, moment: Now) -> bool {
+    /// Timeouts of flows; once a second fill depths of quiet interfaces.
+    fn tend(&mut self, moment: Now) {
         self.engine.expire(moment);
         self.resume_held(moment);
         if moment.0.saturating_sub(self.tended.0) < 1_000_000_000 {
-            return false;
+            return;
         }
         self.tended = moment;
         for (slot, socket) in self.sockets.iter_mut().enumerate() {
@@ -249,7 +248,6 @@ impl Worker {
             self.hint(Reply::Crowded(crowded));
         }
         self.counters.frames_free.set(u64::from(self.free.count()));
-        true
     }
 
     /// After the batch: one wake-up per interface, memory back, records out.
