@@ -131,7 +131,7 @@ fn a_suggestion_lets_pass_what_was_recorded_and_denies_a_scan() {
     assert_eq!(replay["newly_denied"], 0, "{replay}");
     assert_eq!(replay["changes"], Value::Array(Vec::new()), "{replay}");
     assert!(replay["connections"].as_u64() >= Some(6), "{replay}");
-    // A daemon that begins anew knows nothing but the documents.
+    // In force, and what no policy allows is denied.
     cluster.lab.apply("suggested.yaml", &suggested);
     cluster.lab.edit("config.yaml", |text| {
         format!("{text}policyEnforcementMode: always\n")
