@@ -102,8 +102,23 @@ impl Drop for Follower<'_> {
 fn essence(flow: &Value) -> Value {
     let mut flow = flow.clone();
     let object = flow.as_object_mut().expect("an object");
-    for key in ["time", "source_port", "length", "generation"] {
+    for key in [
+        "time",
+        "source_port",
+        "length",
+        "generation",
+        "number",
+        "uuid",
+        "node_name",
+        "event",
+        "event_type",
+        "tcp_flags",
+    ] {
         assert!(object.remove(key).is_some(), "{key}");
+    }
+    // Of what was dropped nobody knows, and of what was not it has none.
+    for key in ["is_reply", "drop_reason_desc"] {
+        object.remove(key);
     }
     for end in ["source", "destination"] {
         let identity = object[end]["identity"].take();

@@ -87,7 +87,7 @@ impl<'a> Printer<'a> {
     pub fn print(&mut self, flow: &SeenFlow) -> io::Result<()> {
         self.count += 1;
         match self.args.output {
-            FlowOutput::Json | FlowOutput::Jsonpb => return self.print_json(flow),
+            FlowOutput::Json | FlowOutput::Jsonpb => self.print_json(flow),
             FlowOutput::Text => {
                 let line = lines::text(flow, self.args);
                 put(&coloured(&line, &flow.flow.verdict, &flow.flow.verdict))
