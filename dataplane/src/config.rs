@@ -2,9 +2,11 @@
 
 mod nat;
 mod observe;
+mod segments;
 
 pub use nat::Timeouts;
 pub use observe::{HttpConfig, HubbleConfig, TlsConfig};
+pub use segments::SegmentsConfig;
 
 use crate::xdp::{PortRange, XdpMode};
 use portcullis_policy::{AllowLocalhost, Cidr, Compat, DocumentError, EnforcementMode};
@@ -138,8 +140,10 @@ pub struct Config {
     pub idle_frames: u32,
     /// Flows that one worker remembers.
     pub flows_max: u32,
-    /// Flow records that `portcullis observe` can look back on.
+    /// Records that are kept in memory, 128 bytes each: how far `portcullis observe` looks back.
     pub observe_history: u32,
+    /// Where they are kept on disk, too. None: nowhere.
+    pub observe_segments: Option<SegmentsConfig>,
     /// Whether pods' traffic to outside the cluster, which no egress gateway policy is about,
     /// leaves with the uplink's address.
     pub masquerade: bool,
@@ -179,7 +183,8 @@ impl Default for Config {
             umem_frames: 16 * 1024,
             idle_frames: 32,
             flows_max: 64 * 1024,
-            observe_history: 16 * 1024,
+            observe_history: 1_000_000,
+            observe_segments: None,
             masquerade: false,
             masquerade_excluded_cidrs: Vec::new(),
             // Linux takes its own from 32768-60999, and NodePorts are 30000-32767.
@@ -260,8 +265,8 @@ impl Config {
         let history = config.observe_history;
         expect(
             "observeHistory",
-            (1..=1 << 20).contains(&history),
-            "1 to 1048576",
+            (1..=1 << 26).contains(&history),
+            "1 to 67108864",
             history.to_string(),
         );
         let sessions = config.nat_sessions_max;
@@ -299,6 +304,10 @@ impl Config {
         compare(
             "observeHistory",
             self.observe_history != new.observe_history,
+        );
+        compare(
+            "observeSegments",
+            self.observe_segments != new.observe_segments,
         );
         compare(
             "natSessionsMax",
@@ -550,7 +559,7 @@ mod tests {
         let text = "uplink: eth1\npodCIDRs: [10.0.1.0/24]\npolicyEnforcementMode: always\n\
                     policyAuditMode: true\nallowLocalhost: policy\ncompat: cilium\n\
                     workers: {count: 2}\nxdpMode: native\nchecksums: software\numemFrames: 4096\nidleFrames: 64\n\
-                    flowsMax: 2048\nobserveHistory: 5\nmasquerade: true\n\
+                    flowsMax: 2048\nobserveHistory: 5\nobserveSegments: {directory: /a}\nmasquerade: true\n\
                     masqueradeExcludedCIDRs: [10.0.0.0/8]\nnatPorts: 62000-62999\n\
                     egressPorts: 5-6\nnatSessionsMax: 2048\ntimeouts: {udp: 1}\n\
                     nodePortAddresses: [192.0.2.0/24]\n";
@@ -568,13 +577,14 @@ mod tests {
             idle_frames: old.idle_frames,
             flows_max: old.flows_max,
             observe_history: old.observe_history,
+            observe_segments: old.observe_segments,
             nat_sessions_max: old.nat_sessions_max,
             timeouts: old.timeouts,
             ..new.clone()
         };
         assert_eq!(taken, expected);
         let told = "uplink podCIDRs workers xdpMode checksums umemFrames idleFrames flowsMax observeHistory \
-                    natSessionsMax timeouts";
+                    observeSegments natSessionsMax timeouts";
         assert_eq!(taken.restart_needed_for(&new).join(" "), told);
     }
 }

@@ -14,14 +14,14 @@ use crate::server::{self, Views};
 use crate::status_view::StatusView;
 use crate::worker::{self, WorkerHandle, WorkerParts};
 use crate::xdp::Redirect;
-use crate::{hubble, observer, privileges};
+use crate::{hubble, observer, privileges, segments};
 use jiff::Timestamp;
 use portcullis_engine::{Engine, EngineSettings};
 use portcullis_hubble::AgentLog;
 use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 use std::sync::mpsc::{Sender, channel};
-use std::thread;
+use std::thread::{self, JoinHandle};
 
 /// MTU of the way to the outside where there is no uplink to ask.
 const PATH_MTU: u32 = 1500;
@@ -66,7 +66,7 @@ pub fn run(args: &RunArgs) -> Result<(), String> {
     })
     .map_err(|e| e.to_string())?;
     let (notify, notices) = channel();
-    let history = Arc::new(History::new(config.observe_history as usize));
+    let history = Arc::new(make_history(&config)?);
     let log = Arc::new(AgentLog::new(Timestamp::now()));
     let (made, handles) = make_workers(&config, &umem)?;
     let view = Arc::new(StatusView::new(
@@ -95,6 +95,7 @@ pub fn run(args: &RunArgs) -> Result<(), String> {
 
     start_workers(made, &handles)?;
     start_observer(&handles, &view, &history)?;
+    let keeper = start_keeper(&view, &history)?;
     watch_signals(notify.clone())?;
     watch_kernel(notify.clone())?;
     notify
@@ -110,6 +111,11 @@ pub fn run(args: &RunArgs) -> Result<(), String> {
     drop(servers);
     // Attachments stay pinned and sockets go: pods are cut off until the next daemon, not opened.
     let _ = std::fs::remove_file(&args.socket);
+    history.close();
+    if let Some(keeper) = keeper {
+        // One that has panicked has told so.
+        let _ = keeper.join();
+    }
     Ok(())
 }
 
@@ -179,13 +185,35 @@ fn start_observer(
     view: &Arc<StatusView>,
     history: &Arc<History>,
 ) -> Result<(), String> {
-    let queues: Vec<_> = handles
-        .iter()
-        .map(|handle| Arc::clone(&handle.records))
-        .collect();
+    let sources: Vec<_> = handles.iter().map(observer::Source::of).collect();
     let (view, history) = (Arc::clone(view), Arc::clone(history));
     spawn("observer".into(), move || {
-        observer::run(&queues, &view, &history)
+        observer::run(&sources, &view, &history)
+    })
+}
+
+/// The thread that keeps history on disk, where that is asked for.
+fn start_keeper(
+    view: &Arc<StatusView>,
+    history: &Arc<History>,
+) -> Result<Option<JoinHandle<()>>, String> {
+    let Some(segments) = history.segments().map(Arc::clone) else {
+        return Ok(None);
+    };
+    let (view, history) = (Arc::clone(view), Arc::clone(history));
+    let keep = move || segments::run(&history, segments, &view);
+    let name = "segments".to_owned();
+    let started = thread::Builder::new().name(name).spawn(keep);
+    started
+        .map(Some)
+        .map_err(|e| format!("cannot start thread segments: {e}"))
+}
+
+fn make_history(config: &Config) -> Result<History, String> {
+    let capacity = config.observe_history as usize;
+    Ok(match &config.observe_segments {
+        Some(config) => History::with_segments(capacity, segments::open(config)?),
+        None => History::new(capacity),
     })
 }
 

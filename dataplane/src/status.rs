@@ -1,6 +1,7 @@
 //! What `portcullis status` shows: the state of the daemon as one value.
 
 use crate::observe::FlowPolicy;
+pub use crate::records_status::{DiskStatus, RecordsStatus};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -213,17 +214,6 @@ pub struct FramesStatus {
     pub chunk_bytes: u64,
 }
 
-/// Records of flows and drops.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
-pub struct RecordsStatus {
-    /// Kept for `observe`.
-    pub kept: u64,
-    /// All there ever were.
-    pub written: u64,
-    /// Lost because the observer's queue was full.
-    pub lost: u64,
-}
-
 impl Status {
     /// For people.
     #[must_use]
@@ -278,14 +268,10 @@ impl Status {
         let frames = &self.frames;
         let _ = writeln!(
             out,
-            "Frames      {} of {} free, {} in rings; records {} kept, {} written, {} lost",
-            frames.free,
-            frames.total,
-            frames.in_rings,
-            self.records.kept,
-            self.records.written,
-            self.records.lost
+            "Frames      {} of {} free, {} in rings",
+            frames.free, frames.total, frames.in_rings
         );
+        self.records.write(&mut out);
         let kernel: Vec<_> = self
             .kernel
             .iter()

@@ -11,7 +11,7 @@ use crate::rings::{CHUNK_BYTES, Umem};
 use crate::rule_ledger::RuleLedger;
 use crate::status::{
     DocumentsStatus, EndpointStatus, FramesStatus, IdentityStatus, LimitStatus, NodeStatus,
-    RuleStatus, Status, WorkerStatus,
+    RecordsStatus, RuleStatus, Status, WorkerStatus,
 };
 use crate::worker::{WorkerHandle, now};
 use crate::xdp::Redirect;
@@ -382,7 +382,6 @@ impl StatusView {
                 received_bits_per_second: bits,
                 sleeps: counters.sleeps.get(),
             });
-            status.records.lost += counters.records_lost.get();
         }
         let is_shown = inner.shown.0 == status.generation;
         drop(inner);
@@ -398,9 +397,9 @@ impl StatusView {
             }
         }
         status.limits = self.limits();
-        let (kept, written) = self.history.counts();
-        status.records.kept = kept as u64;
-        status.records.written = written;
+        let lost = self.counters.iter();
+        let lost = lost.map(|(_, _, counters)| counters.records_lost.get());
+        status.records = RecordsStatus::of(&self.history, lost.collect(), Timestamp::now());
         let mut lost = |key: &str, of: fn(&WorkerCounters) -> &Counter| {
             let count = self
                 .counters
