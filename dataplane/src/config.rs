@@ -2,15 +2,20 @@
 
 mod nat;
 mod observe;
+mod page;
 mod segments;
+mod xdp;
 
 pub use nat::Timeouts;
-pub use observe::{HttpConfig, HubbleConfig, TlsConfig};
+pub use observe::{HubbleConfig, TlsConfig};
+pub use page::PageConfig;
 pub use segments::SegmentsConfig;
+pub use xdp::XdpChoice;
 
-use crate::xdp::{PortRange, XdpMode};
+use crate::xdp::PortRange;
+use portcullis_hubble::metrics::MetricsSettings;
 use portcullis_policy::{AllowLocalhost, Cidr, Compat, DocumentError, EnforcementMode};
-use serde::{Deserialize, Deserializer};
+use serde::Deserialize;
 use std::fmt;
 use std::net::IpAddr;
 use std::str::FromStr;
@@ -86,8 +91,10 @@ impl fmt::Display for AddressBlock {
 pub struct WorkersConfig {
     /// Worker threads, 1 to 64.
     pub count: u16,
-    /// The core of each worker, in order; workers beyond the list are not pinned.
+    /// The core of each worker, in order; workers beyond the list are not pinned. None: chosen.
     pub cores: Vec<usize>,
+    /// Whether a pod that keeps a worker from its other pods is moved to another.
+    pub rehome: bool,
 }
 
 impl Default for WorkersConfig {
@@ -95,6 +102,7 @@ impl Default for WorkersConfig {
         Self {
             count: 1,
             cores: Vec::new(),
+            rehome: false,
         }
     }
 }
@@ -130,8 +138,7 @@ pub struct Config {
     /// Threads of the packet path.
     pub workers: WorkersConfig,
     /// How the kernel program is attached.
-    #[serde(deserialize_with = "xdp_mode")]
-    pub xdp_mode: XdpMode,
+    pub xdp_mode: XdpChoice,
     /// Who finishes partial checksums.
     pub checksums: Checksums,
     /// Chunks of 4 KiB of packet memory, shared by all interfaces. A power of two.
@@ -162,10 +169,12 @@ pub struct Config {
     pub timeouts: Timeouts,
     /// Blocks whose addresses of the node, on the uplink, serve NodePorts. Empty: all of them.
     pub node_port_addresses: Vec<AddressBlock>,
+    /// Metrics for Prometheus.
+    pub metrics: MetricsSettings,
     /// Hubble's API.
     pub hubble: HubbleConfig,
-    /// Metrics and the page.
-    pub http: HttpConfig,
+    /// Where the page is served.
+    pub page: PageConfig,
 }
 
 impl Default for Config {
@@ -178,7 +187,7 @@ impl Default for Config {
             allow_localhost: AllowLocalhost::Always,
             compat: Compat::Portcullis,
             workers: WorkersConfig::default(),
-            xdp_mode: XdpMode::Generic,
+            xdp_mode: XdpChoice::Auto,
             checksums: Checksums::default(),
             umem_frames: 16 * 1024,
             idle_frames: 32,
@@ -199,8 +208,9 @@ impl Default for Config {
             nat_sessions_max: 64 * 1024,
             timeouts: Timeouts::default(),
             node_port_addresses: Vec::new(),
+            metrics: MetricsSettings::default(),
             hubble: HubbleConfig::default(),
-            http: HttpConfig::default(),
+            page: PageConfig::default(),
         }
     }
 }
@@ -276,7 +286,10 @@ impl Config {
             "1024 to 16777216",
             sessions.to_string(),
         );
-        errors.extend(observe::faults(file, &config.hubble, &config.http));
+        if let Some((field, expected, found)) = config.metrics.fault() {
+            expect(field, false, expected, found);
+        }
+        errors.extend(observe::faults(file, &config.hubble));
         if errors.is_empty() {
             Ok(config)
         } else {
@@ -314,8 +327,9 @@ impl Config {
             self.nat_sessions_max != new.nat_sessions_max,
         );
         compare("timeouts", self.timeouts != new.timeouts);
+        compare("metrics", self.metrics != new.metrics);
         compare("hubble", self.hubble != new.hubble);
-        compare("http", self.http != new.http);
+        compare("page", self.page != new.page);
         fields
     }
 
@@ -346,13 +360,6 @@ impl Config {
         self.node_port_addresses
             .clone_from(&new.node_port_addresses);
     }
-}
-
-fn xdp_mode<'de, D: Deserializer<'de>>(from: D) -> Result<XdpMode, D::Error> {
-    let key = String::deserialize(from)?;
-    XdpMode::of_key(&key).ok_or_else(|| {
-        serde::de::Error::custom(format!("expected generic or native, found \"{key}\""))
-    })
 }
 
 /// Reads YAML into a type, and says where it does not fit.
@@ -422,7 +429,7 @@ mod tests {
     #[test]
     fn a_full_config_is_read() {
         let text = "uplink: eth0\npodCIDRs: [10.0.1.0/24, 'fd00:1::/64']\npolicyEnforcementMode: always\n\
-                    workers: {count: 2, cores: [0, 1]}\nxdpMode: native\nchecksums: software\numemFrames: 4096\n";
+                    workers: {count: 2, cores: [0, 1], rehome: true}\nxdpMode: native\nchecksums: software\numemFrames: 4096\n";
         let config = Config::parse("config.yaml", text).unwrap();
         let expected = Config {
             uplink: Some("eth0".into()),
@@ -434,8 +441,9 @@ mod tests {
             workers: WorkersConfig {
                 count: 2,
                 cores: vec![0, 1],
+                rehome: true,
             },
-            xdp_mode: XdpMode::Native,
+            xdp_mode: XdpChoice::Native,
             checksums: Checksums::Software,
             umem_frames: 4096,
             ..Config::default()
@@ -562,7 +570,7 @@ mod tests {
                     flowsMax: 2048\nobserveHistory: 5\nobserveSegments: {directory: /a}\nmasquerade: true\n\
                     masqueradeExcludedCIDRs: [10.0.0.0/8]\nnatPorts: 62000-62999\n\
                     egressPorts: 5-6\nnatSessionsMax: 2048\ntimeouts: {udp: 1}\n\
-                    nodePortAddresses: [192.0.2.0/24]\n";
+                    nodePortAddresses: [192.0.2.0/24]\npage: {listen: '127.0.0.1:80'}\n";
         let new = Config::parse("config.yaml", text).unwrap();
         let old = Config::default();
         let mut taken = old.clone();
@@ -580,11 +588,12 @@ mod tests {
             observe_segments: old.observe_segments,
             nat_sessions_max: old.nat_sessions_max,
             timeouts: old.timeouts,
+            page: old.page,
             ..new.clone()
         };
         assert_eq!(taken, expected);
         let told = "uplink podCIDRs workers xdpMode checksums umemFrames idleFrames flowsMax observeHistory \
-                    observeSegments natSessionsMax timeouts";
+                    observeSegments natSessionsMax timeouts page";
         assert_eq!(taken.restart_needed_for(&new).join(" "), told);
     }
 }

@@ -1,15 +1,16 @@
 //! The daemon as Hubble's servers see it, and their threads.
 
 use crate::config::Config;
+use crate::figures::figures;
 use crate::observe::{History, Names};
 use crate::status_view::StatusView;
+use crate::telemetry;
 use jiff::Timestamp;
+use portcullis_hubble::metrics::Figures;
 use portcullis_hubble::{Agent, AgentLog, NodeName, Servers, Sources};
 use std::path::Path;
 use std::sync::Arc;
 
-/// How much later than the workers' threads these get their turn.
-const NICENESS: i32 = 10;
 /// What policy calls the cluster, too.
 const CLUSTER: &str = "default";
 
@@ -18,6 +19,10 @@ struct Running(Arc<StatusView>);
 impl Agent for Running {
     fn names(&self) -> Arc<Names> {
         self.0.names_now()
+    }
+
+    fn figures(&self) -> Figures {
+        figures(&self.0)
     }
 }
 
@@ -31,11 +36,9 @@ pub fn start(
     view: &Arc<StatusView>,
     history: &Arc<History>,
     log: &Arc<AgentLog>,
-) -> Result<Servers, String> {
+) -> Result<(Servers, Sources), String> {
     // Their threads wait for workers, not workers for them. Where that is not allowed, both wait.
-    let servers = Servers::new(|| {
-        let _ = rustix::process::nice(NICENESS);
-    })?;
+    let servers = Servers::new(telemetry::wait_behind)?;
     let sources = Sources {
         history: Arc::clone(history),
         agent: Arc::new(Running(Arc::clone(view))),
@@ -49,7 +52,7 @@ pub fn start(
     servers
         .start(&config.hubble.settings(socket), &sources)
         .map_err(|e| format!("config.yaml, {e}"))?;
-    Ok(servers)
+    Ok((servers, sources))
 }
 
 fn host_name() -> String {

@@ -1,10 +1,11 @@
 //! What control, workers and observer show of themselves, gathered when somebody asks.
 
 use crate::config::{Checksums, Config};
-use crate::control::{SlotKey, Slots};
+use crate::control::{Heat, SlotKey, Slots};
 use crate::counters::{Counter, WorkerCounters};
 use crate::crowds::Crowds;
 use crate::faults::Faults;
+use crate::figures::Tally;
 use crate::observe::{History, Names};
 use crate::review::Reading;
 use crate::rings::{CHUNK_BYTES, Umem};
@@ -13,6 +14,7 @@ use crate::status::{
     DocumentsStatus, EndpointStatus, FramesStatus, IdentityStatus, LimitStatus, NodeStatus,
     RecordsStatus, RuleStatus, Status, WorkerStatus,
 };
+use crate::trial::Decision;
 use crate::worker::{WorkerHandle, now};
 use crate::xdp::Redirect;
 use jiff::Timestamp;
@@ -32,14 +34,25 @@ pub struct StatusView {
     counters: Vec<(u16, Option<usize>, Arc<WorkerCounters>)>,
     history: Arc<History>,
     umem: Arc<Umem>,
+    placing: Placing,
     started: Instant,
     log: Arc<AgentLog>,
+}
+
+/// What was decided at the start about where things run, and why.
+#[derive(Debug, Clone)]
+pub struct Placing {
+    /// How the kernel program is attached.
+    pub decision: Decision,
+    /// Why workers are pinned as they are.
+    pub cores_reason: String,
 }
 
 #[derive(Default)]
 struct Inner {
     status: Status,
     faults: Faults,
+    tally: Tally,
     crowds: Crowds,
     revision: u64,
     /// The revision that is being put into force.
@@ -50,6 +63,7 @@ struct Inner {
     names: BTreeMap<Generation, Arc<Names>>,
     samples: Vec<(u64, u64)>,
     rates: Vec<(f64, f64)>,
+    busy_percent: Vec<f64>,
     sampled: Option<Instant>,
     /// The generation whose endpoints have been made what it asks for.
     shown: Generation,
@@ -62,6 +76,7 @@ impl StatusView {
         workers: &[WorkerHandle],
         history: Arc<History>,
         umem: Arc<Umem>,
+        placing: Placing,
         log: Arc<AgentLog>,
     ) -> Self {
         let counters = workers
@@ -73,6 +88,7 @@ impl StatusView {
             counters,
             history,
             umem,
+            placing,
             started: Instant::now(),
             log,
         }
@@ -88,6 +104,8 @@ impl StatusView {
             eprintln!("refused: {error}");
         }
         let mut inner = self.lock();
+        inner.tally.refused += 1;
+        inner.tally.document_faults += errors.len() as u64;
         inner.refused = errors;
         inner.revision += 1;
     }
@@ -95,12 +113,16 @@ impl StatusView {
     /// Something in the daemon failed that no document is to blame for.
     pub fn fault(&self, fault: String) {
         eprintln!("fault: {fault}");
-        self.lock().faults.add(fault);
+        let mut inner = self.lock();
+        inner.tally.faults += 1;
+        inner.faults.add(fault);
     }
 
     /// A destination is running out of ports.
     pub fn crowd(&self, crowded: CrowdedDestination) {
-        if let Some(warning) = self.lock().crowds.note(crowded, Instant::now()) {
+        let mut inner = self.lock();
+        if let Some(warning) = inner.crowds.note(crowded, Instant::now()) {
+            inner.tally.port_warnings += 1;
             eprintln!("warning: {warning}");
         }
     }
@@ -112,12 +134,17 @@ impl StatusView {
         }
         let mut inner = self.lock();
         inner.refused.clear();
+        inner.tally.accepted += 1;
+        inner.tally.document_warnings += warnings.len() as u64;
         inner.revision_accepted = inner.revision + 1;
         inner.status.documents = documents;
         inner.status.warnings = warnings;
         inner.status.node = NodeStatus {
             uplink: config.uplink.clone(),
-            xdp_mode: config.xdp_mode.key().into(),
+            xdp_mode: self.placing.decision.mode.key().into(),
+            xdp_mode_reason: self.placing.decision.reason.clone(),
+            xdp_trial: self.placing.decision.trial,
+            cores_reason: self.placing.cores_reason.clone(),
             checksums: if self.umem.finishes_checksums() {
                 "offload"
             } else {
@@ -270,7 +297,7 @@ impl StatusView {
     }
 
     /// Once a second: rates, and what the kernel counted.
-    pub fn sample(&self, workers: &[WorkerHandle], redirect: &Redirect) {
+    pub fn sample(&self, workers: &[WorkerHandle], redirect: &Redirect, heat: &Heat) {
         let kernel = redirect.counters().unwrap_or_default();
         let kernel = [
             ("redirected", kernel.redirected),
@@ -280,6 +307,8 @@ impl StatusView {
             ("unreadable", kernel.unreadable),
         ];
         let mut inner = self.lock();
+        inner.status.hottest = heat.hottest();
+        inner.busy_percent.clone_from(&heat.busy_percent);
         inner.status.kernel = kernel
             .into_iter()
             .map(|(key, count)| (key.to_owned(), count))
@@ -339,6 +368,19 @@ impl StatusView {
         limits
     }
 
+    /// What happened since the start.
+    #[must_use]
+    pub fn tally(&self) -> Tally {
+        self.lock().tally
+    }
+
+    /// What each worker counts, by its number.
+    pub fn workers(&self) -> impl Iterator<Item = (u16, &WorkerCounters)> {
+        self.counters
+            .iter()
+            .map(|(index, _, counters)| (*index, &**counters))
+    }
+
     /// The status of this moment.
     #[must_use]
     pub fn status(&self) -> Status {
@@ -381,6 +423,9 @@ impl StatusView {
                 received_per_second: frames,
                 received_bits_per_second: bits,
                 sleeps: counters.sleeps.get(),
+                turns: counters.turns.get(),
+                kicks: counters.kicks.get(),
+                busy_percent: inner.busy_percent.get(position).copied().unwrap_or(0.0),
             });
         }
         let is_shown = inner.shown.0 == status.generation;

@@ -15,6 +15,7 @@
 //! ```
 
 mod binary;
+mod browser;
 mod capture;
 mod daemon;
 mod lab;
@@ -27,6 +28,7 @@ mod status;
 mod talk;
 
 pub use binary::portcullis;
+pub use browser::Browser;
 pub use capture::{Capture, Captured};
 pub use lab::{
     BPFFS_DIRECTORY, LOG_FILE, Lab, NODE_ADDRESSES, POD_CIDRS, SOCKET_FILE, STATE_DIRECTORY,

@@ -1,6 +1,7 @@
 //! What the servers read; the daemon makes it.
 
 use crate::agent_log::AgentLog;
+use crate::metrics::Figures;
 use jiff::Timestamp;
 use portcullis_observe::{History, Home, Names};
 use std::sync::Arc;
@@ -9,6 +10,9 @@ use std::sync::Arc;
 pub trait Agent: Send + Sync + 'static {
     /// Policy, pods and services that are in force now.
     fn names(&self) -> Arc<Names>;
+
+    /// The daemon in numbers.
+    fn figures(&self) -> Figures;
 }
 
 /// The node that speaks.

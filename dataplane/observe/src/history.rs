@@ -1,5 +1,6 @@
 //! The last flows and drops, for any number of readers at their own pace.
 
+use super::copied::Copied;
 use super::cursor::{Cursor, Cursors, Gap};
 pub use super::event::Event;
 pub use super::names::Names;
@@ -57,15 +58,6 @@ pub struct HistoryCounts {
     pub bytes: usize,
     /// Sets of names that records refer to.
     pub names: usize,
-}
-
-/// Events as they are copied out: unpacked by whoever reads them, in his own time.
-#[derive(Debug, Default)]
-pub(crate) struct Copied {
-    first: u64,
-    records: Vec<Stored>,
-    /// The names they refer to: few, and mostly one.
-    names: Vec<(u32, Generation, Arc<Names>)>,
 }
 
 impl History {
@@ -312,22 +304,7 @@ impl Inner {
 
     /// Copies events out.
     fn copy(&self, first: u64, max: usize) -> Copied {
-        let mut copied = Copied {
-            first,
-            ..Copied::default()
-        };
-        let records = (first..).map_while(|number| self.ring.get(number));
-        copied.records.extend(records.take(max.min(BATCH)));
-        for record in &copied.records {
-            let place = record.names;
-            let is_known = |(known, ..): &(u32, Generation, Arc<Names>)| *known == place;
-            if !copied.names.iter().rev().any(is_known)
-                && let Some((generation, names)) = self.names.get(place)
-            {
-                copied.names.push((place, generation, Arc::clone(names)));
-            }
-        }
-        copied
+        Copied::new(&self.ring, &self.names, first, max.min(BATCH))
     }
 
     /// Copies what a reader has not seen, and moves it on.
@@ -338,7 +315,7 @@ impl Inner {
         let first = cursor.next;
         let copied = self.copy(first, max);
         if let Some(cursor) = self.cursors.get_mut(place) {
-            cursor.next = first + copied.records.len() as u64;
+            cursor.next = first + copied.len() as u64;
         }
         copied
     }
@@ -368,28 +345,5 @@ impl Inner {
     fn oldest_time(&self) -> Option<Timestamp> {
         let oldest = self.ring.get(self.ring.oldest())?;
         Some(timestamp(oldest.time))
-    }
-}
-
-impl Copied {
-    /// How many there are.
-    pub(crate) fn len(&self) -> usize {
-        self.records.len()
-    }
-
-    /// Unpacks them.
-    pub(crate) fn events(&self) -> impl Iterator<Item = Event> {
-        (self.first..)
-            .zip(&self.records)
-            .filter_map(|(number, record)| {
-                let known = |(place, ..): &&(u32, Generation, Arc<Names>)| *place == record.names;
-                let (_, generation, names) = self.names.iter().find(known)?;
-                Some(Event {
-                    number,
-                    time: record.time(),
-                    record: record.record(*generation),
-                    names: Arc::clone(names),
-                })
-            })
     }
 }

@@ -2,6 +2,7 @@
 //!
 //! No threads, no sockets, no async runtime: those are `portcullis` and `portcullis-hubble`.
 
+mod copied;
 mod cursor;
 mod drop_reason;
 mod event;
@@ -50,3 +51,4 @@ pub use sighting::{Aspect, FlowVerdict, Party, Point, Sighting};
 pub use stored::Stored;
 pub use uuid::Uuid;
 pub use why::{NearMiss, Why, WhySide};
+pub use workload::of as workload_of;

@@ -2,8 +2,8 @@
 
 use super::flow::FlowEnd;
 use super::names_extract::NamesExtract;
-use portcullis_engine::{EndpointId, ExitPlan, ServiceTable};
-use portcullis_policy::{Identity, PolicyIndex, Tables};
+use portcullis_engine::{EndpointId, ExitPlan, Frontend, ServiceTable};
+use portcullis_policy::{Identity, PolicyIndex, Protocol, Tables};
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -62,6 +62,21 @@ impl Names {
             (None, Some(extract)) => extract.labels(identity),
             (None, None) => &[],
         }
+    }
+
+    /// Namespace and name of the service that is reached at an address.
+    #[must_use]
+    pub fn service(&self, address: IpAddr, protocol: Protocol, port: u16) -> Option<(&str, &str)> {
+        if let Some(extract) = &self.extract {
+            return extract.service(address, protocol, port);
+        }
+        let frontend = Frontend {
+            address,
+            protocol,
+            port,
+        };
+        let (_, service, _) = self.services.find(frontend)?;
+        Some((&service.namespace, &service.name))
     }
 
     /// Names who is at an address.

@@ -3,7 +3,7 @@
 use super::flow_policy::FlowPolicy;
 use super::names::Names;
 use portcullis_engine::{EndpointId, Record};
-use portcullis_policy::{Decision, Direction, Identity, PolicyIndex, RuleId, Verdict};
+use portcullis_policy::{Decision, Direction, Identity, PolicyIndex, Protocol, RuleId, Verdict};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -15,6 +15,8 @@ pub struct NamesExtract {
     labels: BTreeMap<u32, Vec<String>>,
     endpoints: BTreeMap<u32, (String, String, Option<u32>)>,
     pods: BTreeMap<IpAddr, (String, String)>,
+    /// Protocol, port, namespace and name of what is reached at an address.
+    services: BTreeMap<IpAddr, Vec<(u8, u16, String, String)>>,
     rules: BTreeMap<u32, FlowPolicy>,
     /// What isolates each subject.
     isolating: Isolating,
@@ -63,6 +65,10 @@ impl NamesExtract {
         };
         self.note_end(record.source_identity, record.from, source, names);
         self.note_end(record.destination_identity, record.to, destination, names);
+        if let (Some((source, destination)), Some(protocol)) = (record.addresses, record.protocol) {
+            self.note_service(source, protocol, record.ports.0, names);
+            self.note_service(destination, protocol, record.ports.1, names);
+        }
         let subject = |end: Option<EndpointId>| end.and_then(|id| names.policy_of(id));
         if let (Some(verdict), Some(subject)) = (record.egress, subject(record.from)) {
             self.note_verdict(verdict, subject, Direction::Egress, names);
@@ -101,6 +107,15 @@ impl NamesExtract {
         }
     }
 
+    fn note_service(&mut self, address: IpAddr, protocol: Protocol, port: u16, names: &Names) {
+        if self.service(address, protocol, port).is_none()
+            && let Some((namespace, name)) = names.service(address, protocol, port)
+        {
+            let service = (protocol.number(), port, namespace.into(), name.into());
+            self.services.entry(address).or_default().push(service);
+        }
+    }
+
     fn note_verdict(
         &mut self,
         verdict: Verdict,
@@ -133,6 +148,16 @@ impl NamesExtract {
     #[must_use]
     pub fn labels(&self, identity: Identity) -> &[String] {
         self.labels.get(&identity.0).map_or(&[], Vec::as_slice)
+    }
+
+    /// Namespace and name of the service that is reached there.
+    #[must_use]
+    pub fn service(&self, address: IpAddr, protocol: Protocol, port: u16) -> Option<(&str, &str)> {
+        let services = self.services.get(&address)?.iter();
+        let there = (protocol.number(), port);
+        let mut found = services.filter(|(protocol, port, ..)| (*protocol, *port) == there);
+        let (_, _, namespace, name) = found.next()?;
+        Some((namespace, name))
     }
 
     /// The documents behind a verdict.

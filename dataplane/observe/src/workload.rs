@@ -4,7 +4,8 @@
 const ALPHABET: &str = "bcdfghjklmnpqrstvwxz2456789";
 
 /// Kind and name of the workload; None for an empty name.
-pub(crate) fn of(pod: &str) -> Option<(&'static str, &str)> {
+#[must_use]
+pub fn of(pod: &str) -> Option<(&'static str, &str)> {
     if pod.is_empty() {
         return None;
     }

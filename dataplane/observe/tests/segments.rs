@@ -112,7 +112,21 @@ fn after_a_restart_readers_begin_on_disk_and_go_on_in_memory() {
         let live = world::event(event.record.length);
         assert_eq!(Flow::read(event), Flow::read(&live));
         assert_eq!(event.record, live.record);
+        let service = |event: &Event| {
+            let (_, address) = event.record.addresses?;
+            let (namespace, name) =
+                event
+                    .names
+                    .service(address, event.record.protocol?, event.record.ports.1)?;
+            Some((namespace.to_owned(), name.to_owned()))
+        };
+        assert_eq!(service(event), service(&live));
     }
+    let flows: Vec<Flow> = events.iter().map(Flow::read).collect();
+    let told = |is: fn(&Flow) -> bool| flows.iter().filter(|flow| is(flow)).count();
+    assert!(told(|flow| !flow.ingress_allowed_by.is_empty()) > 1000);
+    assert!(told(|flow| !flow.ingress_denied_by.is_empty()) > 1000);
+    assert!(told(|flow| flow.source.labels.contains(&"k8s:app=web".into())) > 1000);
     history.extend([world::event(10_010)]);
     assert_eq!(lengths(&reader.read(10).events), [10_010]);
     let by_number = history.reader_at(Position::Number(9999)).read(2);

@@ -1,14 +1,11 @@
-//! Settings of what others may read: Hubble's API, metrics and the page.
+//! Settings of Hubble's API.
 
-use portcullis_hubble::{ApiSettings, HttpSettings, TlsSettings};
+use portcullis_hubble::{ApiSettings, TlsSettings};
 use portcullis_policy::DocumentError;
 use serde::de::Error;
 use serde::{Deserialize, Deserializer};
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-
-/// Where metrics and page are served unless it is said otherwise.
-const HTTP_PORT: u16 = 4240;
 
 /// Hubble's API.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
@@ -25,19 +22,6 @@ pub struct HubbleConfig {
     pub node: Option<String>,
 }
 
-/// Metrics and the page.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "camelCase", default)]
-pub struct HttpConfig {
-    /// Where.
-    #[serde(deserialize_with = "address")]
-    pub listen: SocketAddr,
-    /// What a reader must know.
-    pub token: Option<String>,
-    /// Certificates.
-    pub tls: Option<TlsConfig>,
-}
-
 /// Files of a listener that speaks TLS, in PEM.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
@@ -49,16 +33,6 @@ pub struct TlsConfig {
     /// The authorities of clients, who are then refused without a certificate.
     #[serde(default)]
     pub client_ca: Option<PathBuf>,
-}
-
-impl Default for HttpConfig {
-    fn default() -> Self {
-        Self {
-            listen: (Ipv4Addr::LOCALHOST, HTTP_PORT).into(),
-            token: None,
-            tls: None,
-        }
-    }
 }
 
 impl TlsConfig {
@@ -84,20 +58,8 @@ impl HubbleConfig {
     }
 }
 
-impl HttpConfig {
-    /// For the server.
-    #[must_use]
-    pub fn settings(&self) -> HttpSettings {
-        HttpSettings {
-            listen: self.listen,
-            token: self.token.clone(),
-            tls: self.tls.as_ref().map(TlsConfig::settings),
-        }
-    }
-}
-
 /// What would let strangers in.
-pub(super) fn faults(file: &str, hubble: &HubbleConfig, http: &HttpConfig) -> Vec<DocumentError> {
+pub(super) fn faults(file: &str, hubble: &HubbleConfig) -> Vec<DocumentError> {
     let fault = |field: &str, expected: &str, found: String| DocumentError {
         file: file.into(),
         document: 1,
@@ -111,14 +73,6 @@ pub(super) fn faults(file: &str, hubble: &HubbleConfig, http: &HttpConfig) -> Ve
         let expected = "hubble.tls with clientCa, or a loopback address: others can reach it";
         faults.push(fault("hubble.listen", expected, listen.to_string()));
     }
-    if http.settings().check().is_err() {
-        let expected = "http.tls and http.token, or a loopback address: others can reach it";
-        faults.push(fault("http.listen", expected, http.listen.to_string()));
-    }
-    if http.token.as_ref().is_some_and(|token| token.len() < 16) {
-        let found = "a shorter one".to_owned();
-        faults.push(fault("http.token", "at least 16 letters", found));
-    }
     faults
 }
 
@@ -126,7 +80,7 @@ fn address<'de, D: Deserializer<'de>>(from: D) -> Result<SocketAddr, D::Error> {
     let text = String::deserialize(from)?;
     text.parse().map_err(|_| {
         D::Error::custom(format!(
-            "expected an address with its port such as 127.0.0.1:{HTTP_PORT}, found \"{text}\""
+            "expected an address with its port such as 127.0.0.1:4244, found \"{text}\""
         ))
     })
 }
@@ -142,16 +96,15 @@ mod tests {
     #[test]
     fn settings_of_the_servers_are_read() {
         let text = "hubble: {listen: '0.0.0.0:4244', node: n1, tls: {certificate: /c, key: /k, \
-                    clientCa: /ca}}\nhttp: {listen: '127.0.0.1:80'}\n";
+                    clientCa: /ca}}\n";
         let config = Config::parse("config.yaml", text).unwrap();
         let api = config
             .hubble
             .settings("/run/portcullis/portcullis.sock".as_ref());
         assert_eq!(api.socket.to_str(), Some("/run/portcullis/hubble.sock"));
         assert_eq!(api.listen, Some("0.0.0.0:4244".parse().unwrap()));
-        assert_eq!(config.http.listen, "127.0.0.1:80".parse().unwrap());
         let told = Config::default().restart_needed_for(&config);
-        assert_eq!(told, ["hubble", "http"]);
+        assert_eq!(told, ["hubble"]);
     }
 
     #[test]
@@ -163,17 +116,8 @@ mod tests {
                  can reach it, found 0.0.0.0:4244",
             ),
             (
-                "http: {listen: '0.0.0.0:4240', token: long enough to be safe}",
-                "http.listen: expected http.tls and http.token, or a loopback address: others can \
-                 reach it, found 0.0.0.0:4240",
-            ),
-            (
-                "http: {token: short}",
-                "http.token: expected at least 16 letters, found a shorter one",
-            ),
-            (
                 "hubble: {listen: here}",
-                "hubble.listen: expected an address with its port such as 127.0.0.1:4240, found \
+                "hubble.listen: expected an address with its port such as 127.0.0.1:4244, found \
                  \"here\"",
             ),
             (

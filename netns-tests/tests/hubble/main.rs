@@ -29,7 +29,6 @@ const COMMAND_LINE_MASK: &str = "time verdict ethernet IP l4 source.identity sou
 
 struct Cluster {
     lab: Lab,
-    web: Pod,
     stranger: Pod,
 }
 
@@ -47,7 +46,7 @@ fn cluster(settings: &str) -> Option<Cluster> {
     lab.start_daemon();
     assert!(web.fetch("http://10.0.1.10/").is_some());
     assert!(stranger.gets_nothing("http://10.0.1.10/"));
-    let cluster = Cluster { lab, web, stranger };
+    let cluster = Cluster { lab, stranger };
     eventually("both have been recorded", || {
         let wanted = |pod: &str| GetFlowsRequest {
             whitelist: vec![FlowFilter {

@@ -57,6 +57,10 @@ impl Agent for Still {
     fn names(&self) -> Arc<Names> {
         Arc::clone(&self.0)
     }
+
+    fn figures(&self) -> portcullis_hubble::metrics::Figures {
+        portcullis_hubble::metrics::Figures::default()
+    }
 }
 
 /// The time of the first event.

@@ -44,7 +44,18 @@ impl Header {
         self.first + self.count as u64
     }
 
-    fn bytes(&self) -> [u8; HEADER] {
+    /// The same, of another payload.
+    pub(super) fn over(self, payload: &[u8], raw: usize) -> Self {
+        let number = |length: usize| u32::try_from(length).unwrap_or(u32::MAX);
+        Self {
+            payload: number(payload.len()),
+            raw: number(raw),
+            payload_checksum: checksum(payload),
+            ..self
+        }
+    }
+
+    pub(super) fn bytes(&self) -> [u8; HEADER] {
         let mut bytes = [0; HEADER];
         bytes[..4].copy_from_slice(&MAGIC);
         bytes[4..8].copy_from_slice(&self.payload.to_le_bytes());
@@ -174,13 +185,14 @@ impl BlockBuilder {
         transpose(&block.rows, count, ROW, &mut raw);
         let payload = zstd::bulk::compress(&raw, zstd::DEFAULT_COMPRESSION_LEVEL)?;
         let header = Header {
-            payload: u32::try_from(payload.len()).map_err(io::Error::other)?,
-            raw: u32::try_from(raw.len()).map_err(io::Error::other)?,
+            payload: 0,
+            raw: 0,
             count: u32::try_from(count).map_err(io::Error::other)?,
             first: block.first,
             times: block.times.unwrap_or_default(),
-            payload_checksum: checksum(&payload),
+            payload_checksum: 0,
         };
+        let header = header.over(&payload, raw.len());
         Ok((header, [&header.bytes(), payload.as_slice()].concat()))
     }
 }

@@ -4,6 +4,8 @@
 //! stands behind the first header that is torn or damaged is left alone.
 
 mod block;
+#[cfg(test)]
+mod block_tests;
 mod checksum;
 mod folder;
 mod row;

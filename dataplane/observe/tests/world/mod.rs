@@ -1,7 +1,10 @@
 //! A small cluster with policies, and events in it.
 
 use jiff::Timestamp;
-use portcullis_engine::{Drop, Ending, EndpointId, Record, RecordKind, TcpFlags};
+use portcullis_engine::{
+    Drop, Ending, EndpointId, Frontend, FrontendKind, Record, RecordKind, ServiceSpec,
+    ServiceTable, TcpFlags,
+};
 use portcullis_observe::{Event, Names};
 use portcullis_policy::{
     Direction, Generation, Identity, IdentityAllocator, NodeFacts, Protocol, Settings, Tables,
@@ -63,8 +66,25 @@ pub fn names(generation: u64) -> Names {
             .map(|(address, name)| (ip(address), ("shop".to_owned(), name.to_owned())))
             .into(),
         tables: Some(Arc::new(tables)),
+        services: Arc::new(services()),
         ..Names::default()
     }
+}
+
+/// The database is reached under another port, too.
+fn services() -> ServiceTable {
+    let frontend = Frontend {
+        address: ip("10.0.1.2"),
+        protocol: Protocol::Tcp,
+        port: 22,
+    };
+    let spec = ServiceSpec {
+        namespace: "shop".into(),
+        name: "database".into(),
+        frontends: vec![(frontend, FrontendKind::ClusterIp)],
+        ..ServiceSpec::default()
+    };
+    ServiceTable::new(&[spec], None).0
 }
 
 fn ip(text: &str) -> IpAddr {

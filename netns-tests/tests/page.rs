@@ -1,0 +1,189 @@
+//! The page in a real browser: what it shows of real traffic, and what a click or a key does.
+
+use netns_tests::manifests::{ALLOW_FRONTEND, DEFAULT_DENY};
+use netns_tests::{Browser, Lab, Pod};
+use serde_json::{Value, json};
+
+const PAGE: &str = "http://127.0.0.1:4246/";
+
+struct Cluster {
+    lab: Lab,
+    _api: Pod,
+    web: Pod,
+    stranger: Pod,
+}
+
+/// The pods and the policy of the tutorial, with traffic that is allowed and some that is not.
+fn cluster() -> Option<Cluster> {
+    let lab = Lab::new("")?;
+    let api = lab.pod(
+        "backend/api",
+        &["app=backend"],
+        &["10.0.1.10", "fd00:10:1::10"],
+    );
+    let web = lab.pod(
+        "frontend/web",
+        &["app=frontend"],
+        &["10.0.1.11", "fd00:10:1::11"],
+    );
+    let stranger = lab.pod("frontend/stranger", &["app=batch"], &["10.0.1.12"]);
+    api.serve_pages();
+    lab.start_daemon();
+    let policies = format!("{DEFAULT_DENY}\n---\n{ALLOW_FRONTEND}");
+    lab.apply("policies.yaml", &policies);
+    let cluster = Cluster {
+        lab,
+        _api: api,
+        web,
+        stranger,
+    };
+    cluster.talk();
+    Some(cluster)
+}
+
+impl Cluster {
+    fn talk(&self) {
+        assert!(self.web.fetch("http://10.0.1.10/").is_some());
+        assert!(self.stranger.gets_nothing("http://10.0.1.10/"));
+        assert!(self.web.gets_nothing("http://10.0.1.10:8080/"));
+    }
+}
+
+/// That nothing went wrong in the page, not even what nobody saw.
+#[track_caller]
+fn assert_content(browser: &Browser<'_>) {
+    assert_eq!(browser.complaints(), Vec::<String>::new());
+}
+
+fn cards(browser: &Browser<'_>) {
+    browser.await_script(
+        "return ['api', 'stranger', 'web'].filter(name => \
+         document.querySelector(`.card.workload[data-name=${name}]`))",
+        &json!(["api", "stranger", "web"]),
+    );
+}
+
+const SOURCES: &str = "return [...new Set([...document.querySelectorAll('.lines .cell.source')]\
+                       .map(cell => cell.textContent))]";
+
+#[test]
+fn the_map_shows_who_was_denied_a_click_filters_and_the_panel_names_the_rule() {
+    let Some(cluster) = cluster() else { return };
+    let browser = Browser::start(&cluster.lab);
+    browser.open(PAGE);
+    cards(&browser);
+    browser.await_script(
+        "return [...document.querySelectorAll('.edge')].map(edge => \
+         `${edge.dataset.from} ${edge.dataset.to} ${edge.dataset.verdict}`)\
+         .filter(edge => edge.endsWith('dropped') && edge.includes(' api ')).sort()",
+        &json!(["stranger api dropped", "web api dropped"]),
+    );
+    let style = browser.script(
+        "return getComputedStyle(document.querySelector('.edge.dropped .curve')).strokeDasharray",
+    );
+    assert_ne!(style, json!("none"), "told by more than its colour");
+    browser.picture("map-light");
+
+    browser.click(".card[data-name=stranger]");
+    browser.await_script(SOURCES, &json!(["frontend/stranger"]));
+    let address = browser.script("return decodeURIComponent(location.search)");
+    assert_eq!(address, json!("?filter=workload=frontend/stranger"));
+
+    browser.click(".lines .line.dropped");
+    let panel = "return document.querySelector('#why').innerText";
+    browser.await_script(
+        "return document.querySelector('#why').hidden",
+        &json!(false),
+    );
+    let text = browser.script(panel);
+    let text = text.as_str().expect("text");
+    for part in [
+        "policy_denied",
+        "backend/allow-frontend",
+        "ingress[0]",
+        "policies.yaml, document 2",
+        "backend/default-deny",
+        "Nearest rule",
+        "source has label app=batch, not frontend",
+        "10.0.1.12",
+    ] {
+        assert!(text.contains(part), "{part} in {text}");
+    }
+    browser.picture("why-light");
+    assert_content(&browser);
+}
+
+#[test]
+fn flows_come_by_themselves_and_keys_do_what_clicks_do() {
+    let Some(cluster) = cluster() else { return };
+    let browser = Browser::start(&cluster.lab);
+    browser.open(&format!(
+        "{PAGE}?view=flows&filter=verdict%3DFORWARDED+to%3Aport%3D80"
+    ));
+    let count = "return document.querySelectorAll('.lines .line').length";
+    browser.await_script(count, &json!(1));
+    cluster.talk();
+    browser.await_script(count, &json!(2));
+    assert_eq!(browser.script(SOURCES), json!(["frontend/web"]));
+
+    browser.press("/");
+    let focus = "return document.activeElement.id";
+    assert_eq!(browser.script(focus), json!("word"));
+    browser.press("from:color=red\u{e007}");
+    let fault = browser.script("return document.querySelector('#fault').textContent");
+    assert!(
+        fault
+            .as_str()
+            .is_some_and(|text| text.contains("key=value")),
+        "{fault}"
+    );
+    browser.press("\u{e00c}");
+
+    let _ = browser.script("document.querySelector('#flows .body').focus()");
+    browser.press("\u{e015}\u{e007}");
+    browser.await_script(
+        "return document.querySelector('#why').hidden",
+        &json!(false),
+    );
+    let text = browser.script("return document.querySelector('#why').innerText");
+    assert!(
+        text.as_str()
+            .is_some_and(|text| text.contains("The rule that allowed it")),
+        "{text}"
+    );
+    browser.press("\u{e00c}");
+    browser.await_script("return document.querySelector('#why').hidden", &json!(true));
+    assert_content(&browser);
+}
+
+#[test]
+fn policies_tell_whom_they_select_and_dark_is_dark() {
+    let Some(cluster) = cluster() else { return };
+    let browser = Browser::start(&cluster.lab);
+    browser.open(PAGE);
+    cards(&browser);
+    browser.click("#theme");
+    browser.click("#theme");
+    let is_dark = "return getComputedStyle(document.body).backgroundColor";
+    assert_eq!(browser.script(is_dark), json!("rgb(14, 19, 26)"));
+    std::thread::sleep(std::time::Duration::from_millis(300));
+    browser.picture("map-dark");
+    browser.click("nav button[data-view=policies]");
+    let rows = "return [...document.querySelectorAll('#policies tbody tr')].map(row => \
+                row.querySelector('.strong').textContent + ' ' + \
+                (row.querySelector('.selects')?.innerText ?? '').replace(/\\s+/g, ' '))";
+    browser.await_script(
+        rows,
+        &json!([
+            "backend/allow-frontend ingress of backend/api",
+            "backend/default-deny ingress of backend/api"
+        ]),
+    );
+    let hits: Value = browser.script("return document.querySelector('.rules li').innerText");
+    assert!(
+        hits.as_str().is_some_and(|text| text.contains("hit")),
+        "{hits}"
+    );
+    browser.picture("policies-dark");
+    assert_content(&browser);
+}
