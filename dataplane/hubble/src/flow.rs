@@ -17,7 +17,7 @@ const WHYS_MAX: usize = 256;
 
 /// Tells flows to one reader.
 #[derive(Debug)]
-pub(crate) struct Teller {
+pub struct Teller {
     node: String,
     cluster: String,
     whys: HashMap<WhyKey, Arc<Told>>,
@@ -36,7 +36,8 @@ struct WhyKey(String);
 
 impl Teller {
     /// For the flows of a node.
-    pub(crate) fn new(node: &NodeName) -> Self {
+    #[must_use]
+    pub fn new(node: &NodeName) -> Self {
         Self {
             node: node.absolute(),
             cluster: node.cluster.clone(),
@@ -45,7 +46,7 @@ impl Teller {
     }
 
     /// The flow, with all of its fields.
-    pub(crate) fn flow(&mut self, sighting: &Sighting<'_>) -> wire::Flow {
+    pub fn flow(&mut self, sighting: &Sighting<'_>) -> wire::Flow {
         let record = &sighting.event.record;
         let verdict = sighting.verdict();
         let mut flow = wire::Flow {

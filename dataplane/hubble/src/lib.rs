@@ -18,6 +18,7 @@ pub mod wire;
 
 pub use agent_log::{AddressChange, AgentEntry, AgentEvent, AgentLog, PodChange, PolicyChange};
 pub use api::ApiSettings;
+pub use flow::Teller;
 pub use http::HttpSettings;
 pub use servers::Servers;
 pub use sources::{Agent, NodeName, Sources};

@@ -1,6 +1,7 @@
 //! The API as a client sees it, over TCP, without a dataplane behind it.
 #![allow(deprecated)] // `Summary` is old, and what the command line prints.
 
+mod served;
 mod world;
 
 use portcullis_hubble::wire::flow::{
@@ -13,10 +14,11 @@ use portcullis_hubble::wire::observer::{
     GetNodesRequest, ServerStatusRequest,
 };
 use prost::Message;
+use served::Served;
 use std::collections::HashSet;
 use std::time::Duration;
 use tonic::{Code, Status};
-use world::{Served, World, start};
+use world::{World, start};
 
 /// A minute and two of seconds: events come one a second, odd ones are denied.
 fn world() -> World {
@@ -400,4 +402,29 @@ fn a_client_that_stops_reading_is_told_exactly_what_it_missed() {
         assert_eq!((flows % 3, flows / 3 + lost), (0, written));
         assert!(lost > written / 2, "it was slow: {lost}");
     });
+}
+
+#[test]
+fn telling_a_flow_costs_microseconds() {
+    use portcullis_hubble::Teller;
+    let world = World::new(1);
+    let (allowed, denied) = (world.allowed(0), world.denied(1));
+    let mut teller = Teller::new(&world.sources().node);
+    for (name, event) in [("allowed", allowed), ("denied", denied)] {
+        let (mut flows, mut bytes) = (0_u32, 0);
+        let start = std::time::Instant::now();
+        for _ in 0..10_000 {
+            for sighting in portcullis_observe::Sighting::all(&event) {
+                bytes += teller.flow(&sighting).encode_to_vec().len();
+                flows += 1;
+            }
+        }
+        let each = start.elapsed() / flows;
+        eprintln!(
+            "{name}: {each:?} and {} bytes a flow",
+            bytes / flows as usize
+        );
+        // Not optimised, on a machine with other work: far off is a mistake all the same.
+        assert!(each < Duration::from_micros(200), "{name}: {each:?}");
+    }
 }

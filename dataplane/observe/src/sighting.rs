@@ -291,7 +291,6 @@ impl<'a> Party<'a> {
             Some((namespace.as_str(), name.as_str()))
         };
         let (namespace, pod_name) = by_endpoint.or_else(by_address).unwrap_or_default();
-        let tables = names.tables.as_deref();
         let service = || {
             if names.services.is_empty() {
                 return None;
@@ -314,7 +313,7 @@ impl<'a> Party<'a> {
             },
             namespace,
             pod_name,
-            labels: tables.map_or(&[], |tables| tables.labels(identity)),
+            labels: names.labels(identity),
             names: &[],
             service: service(),
         }

@@ -29,7 +29,6 @@ const COMMAND_LINE_MASK: &str = "time verdict ethernet IP l4 source.identity sou
 
 struct Cluster {
     lab: Lab,
-    web: Pod,
     stranger: Pod,
 }
 
@@ -47,7 +46,7 @@ fn cluster(settings: &str) -> Option<Cluster> {
     lab.start_daemon();
     assert!(web.fetch("http://10.0.1.10/").is_some());
     assert!(stranger.gets_nothing("http://10.0.1.10/"));
-    let cluster = Cluster { lab, web, stranger };
+    let cluster = Cluster { lab, stranger };
     eventually("both have been recorded", || {
         let wanted = |pod: &str| GetFlowsRequest {
             whitelist: vec![FlowFilter {
@@ -442,6 +441,10 @@ fn make_certificates(lab: &Lab) {
     node.must(&format!(
         "{new} -x509 -days 2 -subj /CN=authority -keyout /run/ca.key -out /run/ca.pem"
     ));
+    // Of an authority of its own.
+    node.must(&format!(
+        "{new} -x509 -days 2 -subj /CN=other -keyout /run/other.key -out /run/other.pem"
+    ));
     for name in ["server", "client"] {
         node.must(&format!(
             "{new} -subj /CN={name} -keyout /run/{name}.key -out /run/{name}.csr"
@@ -455,7 +458,7 @@ fn make_certificates(lab: &Lab) {
 
 #[test]
 fn over_tcp_a_client_without_a_certificate_is_refused() {
-    let settings = "hubble: {listen: '192.0.2.1:4244', tls: {certificate: /run/server.pem, key: \
+    let settings = "observeHistory: 2048\nhubble: {listen: '192.0.2.1:4244', tls: {certificate: /run/server.pem, key: \
                     /run/server.key, clientCa: /run/ca.pem}}\n";
     let Some(lab) = Lab::new(settings) else {
         return;
@@ -468,19 +471,23 @@ fn over_tcp_a_client_without_a_certificate_is_refused() {
         let status = client.server_status(ServerStatusRequest {}).await;
         Ok(status.map_err(|e| e.to_string())?.into_inner().max_flows)
     }
-    let (with, without, address) = within(&lab, || async {
+    let (with, without, of_another, address) = within(&lab, || async {
         let own = Some(("/run/client.pem", "/run/client.key"));
         let with = status(channel_tls(ADDRESS, "/run/ca.pem", own).await).await;
         let without = status(channel_tls(ADDRESS, "/run/ca.pem", None).await).await;
+        let other = Some(("/run/other.pem", "/run/other.key"));
+        let of_another = status(channel_tls(ADDRESS, "/run/ca.pem", other).await).await;
         let nodes = observer().await.get_nodes(GetNodesRequest {}).await;
         (
             with,
             without,
+            of_another,
             nodes.unwrap().into_inner().nodes[0].address.clone(),
         )
     });
-    assert_eq!(with, Ok(16 * 1024));
+    assert_eq!(with, Ok(2048));
     assert!(without.is_err(), "{without:?}");
+    assert!(of_another.is_err(), "{of_another:?}");
     assert_eq!(address, ADDRESS);
 }
 

@@ -28,7 +28,7 @@ pub(crate) async fn run(
     let (kept, mut next) = log.since(0);
     let mut entries = match window.from {
         From::Now => Vec::new(),
-        From::Oldest => kept,
+        From::Oldest | From::First => kept,
         From::Since(time) => kept
             .into_iter()
             .filter(|entry| entry.time >= time)

@@ -62,7 +62,10 @@ impl Reading {
         // Who does not follow gets what there is now, however fast more comes.
         let newest = history.events_before(u64::MAX, 1);
         let end = newest.first().map_or(0, |event| event.number + 1);
-        let start = Start::find(&history, &self.window, &self.choice).await;
+        let is_gone = || client.is_closed();
+        let Some(start) = Start::find(&history, &self.window, &self.choice, is_gone).await else {
+            return;
+        };
         self.skip = start.skip;
         let mut reader = start.reader;
         loop {

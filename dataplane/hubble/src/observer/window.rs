@@ -21,8 +21,10 @@ pub(crate) struct Window {
 /// Where it begins.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum From {
-    /// With the oldest that is kept.
+    /// With the oldest that is kept in memory.
     Oldest,
+    /// With the oldest there is.
+    First,
     /// With the next that comes.
     Now,
     /// With the first one at or after this time.
@@ -67,7 +69,7 @@ impl Window {
         }
         let from = match since {
             Some(since) => From::Since(since),
-            None if first => From::Oldest,
+            None if first => From::First,
             None if number > 0 => From::Last(number),
             None if follow => From::Now,
             None => From::Oldest,
@@ -89,16 +91,27 @@ impl Window {
 
 impl Start {
     /// Finds where reading begins.
-    pub(crate) async fn find(history: &Arc<History>, window: &Window, choice: &FlowChoice) -> Self {
-        let at = |position| Self {
-            reader: history.reader_at(position),
-            skip: 0,
+    ///
+    /// None when whoever asked has gone meanwhile: what is on disk takes its time to be looked at.
+    pub(crate) async fn find(
+        history: &Arc<History>,
+        window: &Window,
+        choice: &FlowChoice,
+        is_gone: impl Fn() -> bool,
+    ) -> Option<Self> {
+        let at = |position| {
+            Some(Self {
+                reader: history.reader_at(position),
+                skip: 0,
+            })
         };
         match window.from {
-            From::Oldest | From::Last(u64::MAX) => at(Position::Oldest),
+            From::Oldest => at(Position::Oldest),
+            // With what is on disk.
+            From::First | From::Last(u64::MAX) => at(Position::Number(0)),
             From::Now => at(Position::Newest),
             From::Since(time) => at(Position::Since(time)),
-            From::Last(number) => Self::last(history, window, choice, number).await,
+            From::Last(number) => Self::last(history, window, choice, number, is_gone).await,
         }
     }
 
@@ -108,32 +121,34 @@ impl Start {
         window: &Window,
         choice: &FlowChoice,
         number: u64,
-    ) -> Self {
+        is_gone: impl Fn() -> bool,
+    ) -> Option<Self> {
         const BLOCK: usize = 256;
         let (mut left, mut before) = (number, u64::MAX);
-        loop {
+        while !is_gone() {
             let events = history.events_before(before, BLOCK);
             let Some(oldest) = events.last() else {
                 let reader = match before {
                     u64::MAX => history.reader_at(Position::Oldest),
                     before => history.reader_at(Position::Number(before)),
                 };
-                return Self { reader, skip: 0 };
+                return Some(Self { reader, skip: 0 });
             };
             before = oldest.number;
             for event in events.iter().filter(|event| !window.is_past(event.time)) {
                 let wanted = wanted(event, choice);
                 if wanted >= left {
-                    return Self {
+                    return Some(Self {
                         reader: history.reader_at(Position::Number(event.number)),
                         skip: wanted - left,
-                    };
+                    });
                 }
                 left -= wanted;
             }
             // A long walk is not to keep other readers waiting.
             tokio::task::yield_now().await;
         }
+        None
     }
 }
 
