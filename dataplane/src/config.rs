@@ -1,10 +1,13 @@
 //! The node's settings: `config.yaml` of the state directory.
 
 mod nat;
+mod observe;
 
 pub use nat::Timeouts;
+pub use observe::{HttpConfig, HubbleConfig, TlsConfig};
 
 use crate::xdp::{PortRange, XdpMode};
+use portcullis_hubble::export::ExportSettings;
 use portcullis_hubble::metrics::MetricsSettings;
 use portcullis_policy::{AllowLocalhost, Cidr, Compat, DocumentError, EnforcementMode};
 use serde::{Deserialize, Deserializer};
@@ -159,6 +162,12 @@ pub struct Config {
     pub node_port_addresses: Vec<AddressBlock>,
     /// Metrics for Prometheus.
     pub metrics: MetricsSettings,
+    /// Flows written to a file.
+    pub export: ExportSettings,
+    /// Hubble's API.
+    pub hubble: HubbleConfig,
+    /// Metrics and the page.
+    pub http: HttpConfig,
 }
 
 impl Default for Config {
@@ -192,6 +201,9 @@ impl Default for Config {
             timeouts: Timeouts::default(),
             node_port_addresses: Vec::new(),
             metrics: MetricsSettings::default(),
+            export: ExportSettings::default(),
+            hubble: HubbleConfig::default(),
+            http: HttpConfig::default(),
         }
     }
 }
@@ -270,6 +282,8 @@ impl Config {
         if let Some((field, expected, found)) = config.metrics.fault() {
             expect(field, false, expected, found);
         }
+        errors.extend(observe::faults(file, &config.hubble, &config.http));
+        errors.extend(observe::export_fault(file, &config.export));
         if errors.is_empty() {
             Ok(config)
         } else {
@@ -304,6 +318,9 @@ impl Config {
         );
         compare("timeouts", self.timeouts != new.timeouts);
         compare("metrics", self.metrics != new.metrics);
+        compare("export", self.export != new.export);
+        compare("hubble", self.hubble != new.hubble);
+        compare("http", self.http != new.http);
         fields
     }
 

@@ -9,6 +9,7 @@ pub mod daemon;
 pub mod endpoint;
 mod faults;
 mod figures;
+mod hubble;
 pub mod ipc;
 pub mod listing;
 pub mod netlink;
@@ -20,7 +21,6 @@ mod rule_ledger;
 mod server;
 pub mod status;
 pub mod status_view;
-mod telemetry;
 pub mod worker;
 pub mod xdp;
 

@@ -18,6 +18,7 @@ use crate::worker::{WorkerHandle, now};
 use crate::xdp::Redirect;
 use jiff::Timestamp;
 use portcullis_engine::{CrowdedDestination, Drop, EndpointKind, Limit, RuleHits, Snapshot};
+use portcullis_hubble::AgentLog;
 use portcullis_policy::{Direction, Generation, Tables};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -33,6 +34,7 @@ pub struct StatusView {
     history: Arc<History>,
     umem: Arc<Umem>,
     started: Instant,
+    log: Arc<AgentLog>,
 }
 
 #[derive(Default)]
@@ -58,7 +60,12 @@ struct Inner {
 impl StatusView {
     /// A view of these workers.
     #[must_use]
-    pub fn new(workers: &[WorkerHandle], history: Arc<History>, umem: Arc<Umem>) -> Self {
+    pub fn new(
+        workers: &[WorkerHandle],
+        history: Arc<History>,
+        umem: Arc<Umem>,
+        log: Arc<AgentLog>,
+    ) -> Self {
         let counters = workers
             .iter()
             .map(|worker| (worker.index, worker.core, Arc::clone(&worker.counters)))
@@ -69,6 +76,7 @@ impl StatusView {
             history,
             umem,
             started: Instant::now(),
+            log,
         }
     }
 
@@ -137,11 +145,17 @@ impl StatusView {
     /// A snapshot goes out to the workers; its names are needed before its first record.
     pub fn publish(&self, generation: Generation, names: Names) {
         let mut inner = self.lock();
-        inner.names.insert(generation, Arc::new(names));
+        let before = inner.names.values().next_back().cloned();
+        let names = Arc::new(names);
+        inner.names.insert(generation, Arc::clone(&names));
         while inner.names.len() > GENERATIONS_KEPT {
             inner.names.pop_first();
         }
         inner.status.generation = generation.0;
+        drop(inner);
+        // Many pods take their time to be compared: nobody is to wait for it.
+        self.log
+            .compare(Timestamp::now(), before.as_deref(), &names);
     }
 
     /// Counters for the rules of these tables, one set for each worker.

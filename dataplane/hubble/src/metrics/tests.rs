@@ -1,7 +1,7 @@
 //! Each counting rule by an event of its own, the bound on series, and pods that go.
 
 use super::*;
-use crate::sources::{Agent, NodeName, Sources};
+use crate::{Agent, AgentLog, NodeName, Sources};
 use jiff::Timestamp;
 use portcullis_engine::{Drop, Ending, EndpointId, Record, RecordKind, TcpFlags, Totals};
 use portcullis_observe::{Event, History, Names};
@@ -61,6 +61,7 @@ fn sources() -> Sources {
             cluster: "default".into(),
             started: Timestamp::UNIX_EPOCH,
         },
+        log: Arc::new(AgentLog::new(Timestamp::UNIX_EPOCH)),
     }
 }
 
@@ -71,7 +72,7 @@ fn metrics(enabled: &[&str], series_max: usize) -> Metrics {
         series_max,
         ..MetricsSettings::default()
     };
-    Metrics::new(&settings, &sources())
+    Metrics::new(&settings, &sources(), Arc::default())
 }
 
 /// Pods by number: `shop/pod-N`, with the endpoint N and the address 10.0.x.y.
@@ -466,7 +467,7 @@ fn the_series_of_a_pod_go_a_minute_after_it() {
 fn what_nobody_can_count_is_counted_as_lost() {
     let sources = sources();
     let settings = MetricsSettings::default();
-    let metrics = Metrics::new(&settings, &sources);
+    let metrics = Metrics::new(&settings, &sources, Arc::default());
     let mut reader = sources.history.reader();
     sources.history.extend((0..20).map(|_| event(opening())));
     sources.history.set_unwritten(5);
@@ -572,7 +573,7 @@ fn the_dashboard_asks_only_for_what_is_told() {
     let mut asked = Vec::new();
     metrics_of(&dashboard, &mut asked);
     assert!(asked.len() > 20, "{asked:?}");
-    let told = Metrics::new(&MetricsSettings::default(), &sources()).plain();
+    let told = Metrics::new(&MetricsSettings::default(), &sources(), Arc::default()).plain();
     for name in asked {
         assert!(
             told.contains(&format!("# TYPE {name} ")),
