@@ -196,7 +196,7 @@ fn a_full_file_makes_room_and_nobody_else_reads_any() {
         fs::write(&path, "before\n").unwrap();
         fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();
         let bounds = Bounds {
-            bytes_max: 20,
+            bytes_max: 17,
             backups_max: 2,
             compress,
         };

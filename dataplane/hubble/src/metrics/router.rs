@@ -85,19 +85,18 @@ impl Metrics {
         consumer::take(reader, &self.counts)
     }
 
-    #[cfg(test)]
-    pub(super) fn plain(&self) -> String {
-        self.text(Format::Plain).expect("a string takes all")
-    }
-
-    /// All metrics as text.
-    fn text(&self, format: Format) -> Result<String, fmt::Error> {
+    /// All metrics in the form that `Accept` asks for, and its content type.
+    ///
+    /// # Errors
+    /// None but those of writing to memory.
+    pub fn text(&self, accept: Option<&str>) -> Result<(&'static str, String), fmt::Error> {
+        let format = Format::accepted(accept);
         let mut text = String::new();
         prometheus_client::encoding::text::encode(&mut text, &self.registry)?;
-        Ok(match format {
-            Format::OpenMetrics => text,
-            Format::Plain => text::plain(&text),
-        })
+        if format == Format::Plain {
+            text = text::plain(&text);
+        }
+        Ok((format.content_type(), text))
     }
 }
 
@@ -110,10 +109,9 @@ pub fn router(metrics: Metrics) -> Router {
 
 async fn answer(State(metrics): State<Metrics>, headers: HeaderMap) -> Response {
     let accept = headers.get(header::ACCEPT);
-    let format = Format::accepted(accept.and_then(|value| value.to_str().ok()));
     // Written before the first byte is sent: a slow reader keeps no counter locked.
-    match metrics.text(format) {
-        Ok(text) => ([(header::CONTENT_TYPE, format.content_type())], text).into_response(),
+    match metrics.text(accept.and_then(|value| value.to_str().ok())) {
+        Ok((content_type, text)) => ([(header::CONTENT_TYPE, content_type)], text).into_response(),
         Err(_) => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
     }
 }
