@@ -5,6 +5,7 @@
 
 use crate::machine::has_tool;
 use crate::node::Node;
+use portcullis::worker::BATCH;
 use serde_json::{Value, json};
 use std::process::Command;
 use std::time::Instant;
@@ -132,13 +133,19 @@ fn cost(node: &mut Node, flows: usize) -> (f64, f64) {
 /// Sends packets of open flows, in no order that a processor could foresee.
 fn send_hits(node: &mut Node, flows: usize, hits: usize) {
     let mut state = 1_u64;
+    let mut batch = Vec::with_capacity(BATCH);
     for _ in 0..hits {
         // Constants of MMIX, by Knuth.
         state = state
             .wrapping_mul(6_364_136_223_846_793_005)
             .wrapping_add(1_442_695_040_888_963_407);
-        node.send((state >> 33) as usize % flows);
+        batch.push((state >> 33) as usize % flows);
+        if batch.len() == BATCH {
+            node.send_batch(&batch);
+            batch.clear();
+        }
     }
+    node.send_batch(&batch);
 }
 
 /// What valgrind is to count: some flows, and so many packets of them. The same each time.

@@ -1,5 +1,6 @@
 //! A node in memory: an engine, pods that talk to their neighbours, policies that all concern them.
 
+use portcullis::worker::{BATCH, Foresight};
 use portcullis_engine::{
     Endpoint, EndpointId, EndpointIndex, EndpointKind, Engine, EngineSettings, FrameBytes,
     MacAddress, Now, Outcome, Record, Snapshot,
@@ -22,8 +23,9 @@ pub struct Node {
     engine: Engine,
     /// One for each pod, to the next.
     frames: Vec<[u8; LENGTH]>,
-    head: [u8; 256],
+    heads: Vec<[u8; 256]>,
     records: Vec<Record>,
+    foresight: Foresight,
 }
 
 impl Node {
@@ -45,8 +47,9 @@ impl Node {
             frames: (0..pods)
                 .map(|from| frame(from, (from + 1) % pods))
                 .collect(),
-            head: [0; 256],
+            heads: vec![[0; 256]; BATCH],
             records: Vec::with_capacity(16),
+            foresight: Foresight::new(BATCH),
         }
     }
 
@@ -55,29 +58,51 @@ impl Node {
     /// # Panics
     /// When it is not.
     pub fn send(&mut self, flow: usize) {
+        self.send_batch(&[flow]);
+    }
+
+    /// Sends a packet of each of these flows, at most `BATCH`, as a worker does with what came in.
+    ///
+    /// # Panics
+    /// When one is not delivered.
+    pub fn send_batch(&mut self, flows: &[usize]) {
         let pods = self.frames.len();
-        let (from, number) = (flow % pods, flow / pods);
-        self.head[..LENGTH].copy_from_slice(&self.frames[from]);
-        let ports = [number / PORTS, number % PORTS].map(|port| (1024 + port) as u16);
-        self.head[34..36].copy_from_slice(&ports[0].to_be_bytes());
-        self.head[36..38].copy_from_slice(&ports[1].to_be_bytes());
-        let mut bytes = FrameBytes {
-            head: &mut self.head,
-            head_length: LENGTH,
-            tail: &[],
-        };
+        self.foresight.begin();
+        for (flow, head) in flows.iter().zip(&mut self.heads) {
+            let (from, number) = (flow % pods, flow / pods);
+            head[..LENGTH].copy_from_slice(&self.frames[from]);
+            let ports = [number / PORTS, number % PORTS].map(|port| (1024 + port) as u16);
+            head[34..36].copy_from_slice(&ports[0].to_be_bytes());
+            head[36..38].copy_from_slice(&ports[1].to_be_bytes());
+            let index = EndpointIndex(from as u16);
+            self.foresight.look(&self.engine, index, &bytes_of(head));
+        }
+        self.foresight.fetch(&self.engine);
         self.records.clear();
-        let (engine, records) = (&mut self.engine, &mut self.records);
-        let index = EndpointIndex(from as u16);
-        let outcome = match engine.egress(index, &mut bytes, NOW, records) {
-            Outcome::HandOver(handover) => engine.ingress(&handover, &mut bytes, NOW, records),
-            other => other,
-        };
-        let to = EndpointIndex(((from + 1) % pods) as u16);
-        assert!(
-            matches!(outcome, Outcome::Transmit(at, _) if at == to),
-            "flow {flow}"
-        );
+        for (place, (flow, head)) in flows.iter().zip(&mut self.heads).enumerate() {
+            let from = flow % pods;
+            let (engine, records) = (&mut self.engine, &mut self.records);
+            let (index, mut bytes) = (EndpointIndex(from as u16), bytes_of(head));
+            let foreseen = self.foresight.of(place);
+            let outcome = engine.egress_foreseen(index, foreseen, &mut bytes, NOW, records);
+            let outcome = match outcome {
+                Outcome::HandOver(handover) => engine.ingress(&handover, &mut bytes, NOW, records),
+                other => other,
+            };
+            let to = EndpointIndex(((from + 1) % pods) as u16);
+            assert!(
+                matches!(outcome, Outcome::Transmit(at, _) if at == to),
+                "flow {flow}"
+            );
+        }
+    }
+}
+
+fn bytes_of(head: &mut [u8; 256]) -> FrameBytes<'_> {
+    FrameBytes {
+        head,
+        head_length: LENGTH,
+        tail: &[],
     }
 }
 

@@ -2,15 +2,19 @@
 
 mod nat;
 mod observe;
+mod segments;
+mod xdp;
 
 pub use nat::Timeouts;
 pub use observe::{HttpConfig, HubbleConfig, TlsConfig};
+pub use segments::SegmentsConfig;
+pub use xdp::XdpChoice;
 
-use crate::xdp::{PortRange, XdpMode};
+use crate::xdp::PortRange;
 use portcullis_hubble::export::ExportSettings;
 use portcullis_hubble::metrics::MetricsSettings;
 use portcullis_policy::{AllowLocalhost, Cidr, Compat, DocumentError, EnforcementMode};
-use serde::{Deserialize, Deserializer};
+use serde::Deserialize;
 use std::fmt;
 use std::net::IpAddr;
 use std::str::FromStr;
@@ -86,8 +90,10 @@ impl fmt::Display for AddressBlock {
 pub struct WorkersConfig {
     /// Worker threads, 1 to 64.
     pub count: u16,
-    /// The core of each worker, in order; workers beyond the list are not pinned.
+    /// The core of each worker, in order; workers beyond the list are not pinned. None: chosen.
     pub cores: Vec<usize>,
+    /// Whether a pod that keeps a worker from its other pods is moved to another.
+    pub rehome: bool,
 }
 
 impl Default for WorkersConfig {
@@ -95,6 +101,7 @@ impl Default for WorkersConfig {
         Self {
             count: 1,
             cores: Vec::new(),
+            rehome: false,
         }
     }
 }
@@ -130,8 +137,7 @@ pub struct Config {
     /// Threads of the packet path.
     pub workers: WorkersConfig,
     /// How the kernel program is attached.
-    #[serde(deserialize_with = "xdp_mode")]
-    pub xdp_mode: XdpMode,
+    pub xdp_mode: XdpChoice,
     /// Who finishes partial checksums.
     pub checksums: Checksums,
     /// Chunks of 4 KiB of packet memory, shared by all interfaces. A power of two.
@@ -140,8 +146,10 @@ pub struct Config {
     pub idle_frames: u32,
     /// Flows that one worker remembers.
     pub flows_max: u32,
-    /// Flow records that `portcullis observe` can look back on.
+    /// Records that are kept in memory, 128 bytes each: how far `portcullis observe` looks back.
     pub observe_history: u32,
+    /// Where they are kept on disk, too. None: nowhere.
+    pub observe_segments: Option<SegmentsConfig>,
     /// Whether pods' traffic to outside the cluster, which no egress gateway policy is about,
     /// leaves with the uplink's address.
     pub masquerade: bool,
@@ -180,12 +188,13 @@ impl Default for Config {
             allow_localhost: AllowLocalhost::Always,
             compat: Compat::Portcullis,
             workers: WorkersConfig::default(),
-            xdp_mode: XdpMode::Generic,
+            xdp_mode: XdpChoice::Auto,
             checksums: Checksums::default(),
             umem_frames: 16 * 1024,
             idle_frames: 32,
             flows_max: 64 * 1024,
-            observe_history: 16 * 1024,
+            observe_history: 1_000_000,
+            observe_segments: None,
             masquerade: false,
             masquerade_excluded_cidrs: Vec::new(),
             // Linux takes its own from 32768-60999, and NodePorts are 30000-32767.
@@ -268,8 +277,8 @@ impl Config {
         let history = config.observe_history;
         expect(
             "observeHistory",
-            (1..=1 << 20).contains(&history),
-            "1 to 1048576",
+            (1..=1 << 26).contains(&history),
+            "1 to 67108864",
             history.to_string(),
         );
         let sessions = config.nat_sessions_max;
@@ -313,6 +322,10 @@ impl Config {
             self.observe_history != new.observe_history,
         );
         compare(
+            "observeSegments",
+            self.observe_segments != new.observe_segments,
+        );
+        compare(
             "natSessionsMax",
             self.nat_sessions_max != new.nat_sessions_max,
         );
@@ -351,13 +364,6 @@ impl Config {
         self.node_port_addresses
             .clone_from(&new.node_port_addresses);
     }
-}
-
-fn xdp_mode<'de, D: Deserializer<'de>>(from: D) -> Result<XdpMode, D::Error> {
-    let key = String::deserialize(from)?;
-    XdpMode::of_key(&key).ok_or_else(|| {
-        serde::de::Error::custom(format!("expected generic or native, found \"{key}\""))
-    })
 }
 
 /// Reads YAML into a type, and says where it does not fit.
@@ -427,7 +433,7 @@ mod tests {
     #[test]
     fn a_full_config_is_read() {
         let text = "uplink: eth0\npodCIDRs: [10.0.1.0/24, 'fd00:1::/64']\npolicyEnforcementMode: always\n\
-                    workers: {count: 2, cores: [0, 1]}\nxdpMode: native\nchecksums: software\numemFrames: 4096\n";
+                    workers: {count: 2, cores: [0, 1], rehome: true}\nxdpMode: native\nchecksums: software\numemFrames: 4096\n";
         let config = Config::parse("config.yaml", text).unwrap();
         let expected = Config {
             uplink: Some("eth0".into()),
@@ -439,8 +445,9 @@ mod tests {
             workers: WorkersConfig {
                 count: 2,
                 cores: vec![0, 1],
+                rehome: true,
             },
-            xdp_mode: XdpMode::Native,
+            xdp_mode: XdpChoice::Native,
             checksums: Checksums::Software,
             umem_frames: 4096,
             ..Config::default()
@@ -564,7 +571,7 @@ mod tests {
         let text = "uplink: eth1\npodCIDRs: [10.0.1.0/24]\npolicyEnforcementMode: always\n\
                     policyAuditMode: true\nallowLocalhost: policy\ncompat: cilium\n\
                     workers: {count: 2}\nxdpMode: native\nchecksums: software\numemFrames: 4096\nidleFrames: 64\n\
-                    flowsMax: 2048\nobserveHistory: 5\nmasquerade: true\n\
+                    flowsMax: 2048\nobserveHistory: 5\nobserveSegments: {directory: /a}\nmasquerade: true\n\
                     masqueradeExcludedCIDRs: [10.0.0.0/8]\nnatPorts: 62000-62999\n\
                     egressPorts: 5-6\nnatSessionsMax: 2048\ntimeouts: {udp: 1}\n\
                     nodePortAddresses: [192.0.2.0/24]\n";
@@ -582,13 +589,14 @@ mod tests {
             idle_frames: old.idle_frames,
             flows_max: old.flows_max,
             observe_history: old.observe_history,
+            observe_segments: old.observe_segments,
             nat_sessions_max: old.nat_sessions_max,
             timeouts: old.timeouts,
             ..new.clone()
         };
         assert_eq!(taken, expected);
         let told = "uplink podCIDRs workers xdpMode checksums umemFrames idleFrames flowsMax observeHistory \
-                    natSessionsMax timeouts";
+                    observeSegments natSessionsMax timeouts";
         assert_eq!(taken.restart_needed_for(&new).join(" "), told);
     }
 }

@@ -1,6 +1,7 @@
 //! What each worker counts: written by one thread, read by anyone.
 
-use portcullis_engine::{Drop, Gauge, Limit};
+use crate::control::SLOTS_MAX;
+use portcullis_engine::{Drop, EndpointIndex, Gauge, Limit};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 /// Counters of one worker. Only its thread adds, so a plain load and store is enough.
@@ -8,6 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 pub struct WorkerCounters {
     drops: Vec<AtomicU64>,
     limits: Vec<[Counter; 4]>,
+    loads: Vec<EndpointLoad>,
     /// Frames received.
     pub received: Counter,
     /// Bytes received.
@@ -57,6 +59,21 @@ pub struct WorkerCounters {
     pub turns: Counter,
     /// Times it went to sleep.
     pub sleeps: Counter,
+    /// System calls to send.
+    pub kicks: Counter,
+    /// Nanoseconds of turns in which there was something to do.
+    pub busy_ns: Counter,
+}
+
+/// What one interface asks of its worker. Belongs to a place, not to who has it now.
+#[derive(Debug, Default)]
+pub struct EndpointLoad {
+    /// Frames received from it.
+    pub frames: Counter,
+    /// Nanoseconds that they took, sending them included.
+    pub busy_ns: Counter,
+    /// Packets from it that the kernel dropped before or at its rings.
+    pub lost: Counter,
 }
 
 /// One number with one writer.
@@ -87,6 +104,7 @@ impl Default for WorkerCounters {
         Self {
             drops: Drop::ALL.iter().map(|_| AtomicU64::new(0)).collect(),
             limits: Limit::ALL.iter().map(|_| Default::default()).collect(),
+            loads: (0..SLOTS_MAX).map(|_| Default::default()).collect(),
             received: Counter::default(),
             received_bytes: Counter::default(),
             transmitted: Counter::default(),
@@ -111,6 +129,8 @@ impl Default for WorkerCounters {
             generation: Counter::default(),
             turns: Counter::default(),
             sleeps: Counter::default(),
+            kicks: Counter::default(),
+            busy_ns: Counter::default(),
         }
     }
 }
@@ -126,6 +146,12 @@ impl WorkerCounters {
     #[must_use]
     pub fn drops(&self, reason: Drop) -> u64 {
         self.drops[reason as usize].load(Relaxed)
+    }
+
+    /// What an interface asks of this worker.
+    #[must_use]
+    pub fn load(&self, index: EndpointIndex) -> &EndpointLoad {
+        &self.loads[usize::from(index.0)]
     }
 
     /// Shows how full something is.

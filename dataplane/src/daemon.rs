@@ -5,26 +5,29 @@ use crate::config::{Checksums, Config};
 use crate::control::directory::Directory;
 use crate::control::publish::KernelView;
 use crate::control::source::Source;
-use crate::control::{Control, Notice, host_pair};
+use crate::control::{Control, MoveRequest, Notice, host_pair};
 use crate::listing::Listing;
 use crate::netlink::{Changes, Netlink};
 use crate::observe::History;
 use crate::rings::{FreeFrames, Umem, UmemSettings};
 use crate::server::{self, Views};
-use crate::status_view::StatusView;
+use crate::status_view::{Placing, StatusView};
 use crate::worker::{self, WorkerHandle, WorkerParts};
 use crate::xdp::Redirect;
-use crate::{hubble, observer, privileges};
+use crate::{cores, hubble, observer, privileges, segments, telemetry, trial};
 use jiff::Timestamp;
 use portcullis_engine::{Engine, EngineSettings};
 use portcullis_hubble::AgentLog;
 use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 use std::sync::mpsc::{Sender, channel};
-use std::thread;
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
 
 /// MTU of the way to the outside where there is no uplink to ask.
 const PATH_MTU: u32 = 1500;
+/// A move of a pod takes milliseconds, once control has time for it.
+const MOVE_PATIENCE: Duration = Duration::from_secs(20);
 
 /// Runs the daemon until SIGTERM or SIGINT.
 ///
@@ -50,6 +53,7 @@ pub fn run(args: &RunArgs) -> Result<(), String> {
     let mut netlink = Netlink::open().map_err(|e| e.to_string())?;
     let kernel = KernelView::read(&mut netlink).map_err(|e| e.to_string())?;
     make_host_pair(&config, &kernel)?;
+    trial::remove();
     let mut redirect = Redirect::load(&args.bpffs).map_err(|e| e.to_string())?;
     // Before any uplink is attached: what is ours must never be left to the host.
     for block in &config.pod_cidrs {
@@ -65,20 +69,29 @@ pub fn run(args: &RunArgs) -> Result<(), String> {
         ..UmemSettings::default()
     })
     .map_err(|e| e.to_string())?;
+    let decision = trial::decide(config.xdp_mode, &mut redirect, &umem);
+    let xdp_mode = decision.mode;
+    let placed = place_workers(&config);
     let (notify, notices) = channel();
-    let history = Arc::new(History::new(config.observe_history as usize));
+    let history = Arc::new(make_history(&config)?);
     let log = Arc::new(AgentLog::new(Timestamp::now()));
-    let (made, handles) = make_workers(&config, &umem)?;
+    let (made, handles) = make_workers(&config, &placed.cores, &umem)?;
     let view = Arc::new(StatusView::new(
         &handles,
         Arc::clone(&history),
         Arc::clone(&umem),
+        Placing {
+            decision,
+            cores_reason: placed.reason.clone(),
+        },
         Arc::clone(&log),
     ));
     let (shown, read) = (Arc::clone(&view), Arc::clone(&view));
     let (counted, named) = (Arc::clone(&view), Arc::clone(&view));
+    let (servers, sources) = hubble::start(&config, &args.socket, &view, &history, &log)?;
     let views = Views {
         history: Arc::clone(&history),
+        home: sources.node.home(),
         status: Box::new(move || shown.status()),
         reading: Box::new(move || read.reading()),
         rules: Box::new(move || counted.rules()),
@@ -89,12 +102,14 @@ pub fn run(args: &RunArgs) -> Result<(), String> {
                 None => named.names_now(),
             }),
         },
+        move_pod: mover(notify.clone()),
     };
     server::listen(&args.socket, Arc::new(views))?;
-    let servers = hubble::start(&config, &args.socket, &view, &history, &log)?;
 
     start_workers(made, &handles)?;
     start_observer(&handles, &view, &history)?;
+    let keeper = start_keeper(&view, &history)?;
+    let exporter = telemetry::start(&config, &sources, &servers)?;
     watch_signals(notify.clone())?;
     watch_kernel(notify.clone())?;
     notify
@@ -106,11 +121,45 @@ pub fn run(args: &RunArgs) -> Result<(), String> {
         env!("CARGO_PKG_VERSION"),
         args.state.display()
     );
-    Control::new(config, redirect, umem, handles, netlink, view).run(&notices);
+    Control::new((config, xdp_mode), redirect, umem, handles, netlink, view).run(&notices);
     drop(servers);
     // Attachments stay pinned and sockets go: pods are cut off until the next daemon, not opened.
     let _ = std::fs::remove_file(&args.socket);
+    history.close();
+    for thread in [keeper, exporter].into_iter().flatten() {
+        // One that has panicked has told so.
+        let _ = thread.join();
+    }
     Ok(())
+}
+
+/// Chooses cores for the workers where the settings name none, and says why these.
+fn place_workers(config: &Config) -> cores::Choice {
+    let workers = &config.workers;
+    if workers.cores.is_empty() {
+        return cores::choose(usize::from(workers.count), config.uplink.as_deref());
+    }
+    cores::Choice {
+        cores: workers.cores.clone(),
+        reason: "set".into(),
+    }
+}
+
+/// Has control move pods.
+fn mover(notify: Sender<Notice>) -> server::MovePod {
+    Box::new(move |pod, worker| {
+        let (answer, answered) = channel();
+        let request = MoveRequest {
+            pod,
+            worker,
+            answer,
+        };
+        notify
+            .send(Notice::Move(request))
+            .map_err(|_| "the daemon is ending")?;
+        let answer = answered.recv_timeout(MOVE_PATIENCE);
+        answer.map_err(|_| "control did not answer in time")?
+    })
 }
 
 fn make_host_pair(config: &Config, kernel: &KernelView) -> Result<(), String> {
@@ -133,6 +182,7 @@ fn make_host_pair(config: &Config, kernel: &KernelView) -> Result<(), String> {
 
 fn make_workers(
     config: &Config,
+    cores: &[usize],
     umem: &Arc<Umem>,
 ) -> Result<(Vec<worker::Worker>, Vec<WorkerHandle>), String> {
     let parts = (0..config.workers.count).map(|number| {
@@ -153,7 +203,7 @@ fn make_workers(
         WorkerParts {
             engine: Engine::new(settings, (seed.hash_one(1), seed.hash_one(2))),
             free: FreeFrames::new(umem),
-            core: config.workers.cores.get(usize::from(number)).copied(),
+            core: cores.get(usize::from(number)).copied(),
         }
     });
     Ok(worker::connect(parts.collect())?.into_iter().unzip())
@@ -179,13 +229,35 @@ fn start_observer(
     view: &Arc<StatusView>,
     history: &Arc<History>,
 ) -> Result<(), String> {
-    let queues: Vec<_> = handles
-        .iter()
-        .map(|handle| Arc::clone(&handle.records))
-        .collect();
+    let sources: Vec<_> = handles.iter().map(observer::Source::of).collect();
     let (view, history) = (Arc::clone(view), Arc::clone(history));
     spawn("observer".into(), move || {
-        observer::run(&queues, &view, &history)
+        observer::run(&sources, &view, &history)
+    })
+}
+
+/// The thread that keeps history on disk, where that is asked for.
+fn start_keeper(
+    view: &Arc<StatusView>,
+    history: &Arc<History>,
+) -> Result<Option<JoinHandle<()>>, String> {
+    let Some(segments) = history.segments().map(Arc::clone) else {
+        return Ok(None);
+    };
+    let (view, history) = (Arc::clone(view), Arc::clone(history));
+    let keep = move || segments::run(&history, segments, &view);
+    let name = "segments".to_owned();
+    let started = thread::Builder::new().name(name).spawn(keep);
+    started
+        .map(Some)
+        .map_err(|e| format!("cannot start thread segments: {e}"))
+}
+
+fn make_history(config: &Config) -> Result<History, String> {
+    let capacity = config.observe_history as usize;
+    Ok(match &config.observe_segments {
+        Some(config) => History::with_segments(capacity, segments::open(config)?),
+        None => History::new(capacity),
     })
 }
 

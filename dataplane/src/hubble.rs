@@ -4,15 +4,13 @@ use crate::config::Config;
 use crate::figures::figures;
 use crate::observe::{History, Names};
 use crate::status_view::StatusView;
+use crate::telemetry;
 use jiff::Timestamp;
-use portcullis_hubble::export::{ExportCounts, Exporter};
-use portcullis_hubble::metrics::{self, Figures, Metrics};
-use portcullis_hubble::{Agent, AgentLog, HttpSettings, NodeName, Servers, Sources};
+use portcullis_hubble::metrics::Figures;
+use portcullis_hubble::{Agent, AgentLog, NodeName, Servers, Sources};
 use std::path::Path;
 use std::sync::Arc;
 
-/// How much later than the workers' threads these get their turn.
-const NICENESS: i32 = 10;
 /// What policy calls the cluster, too.
 const CLUSTER: &str = "default";
 
@@ -38,9 +36,9 @@ pub fn start(
     view: &Arc<StatusView>,
     history: &Arc<History>,
     log: &Arc<AgentLog>,
-) -> Result<Servers, String> {
+) -> Result<(Servers, Sources), String> {
     // Their threads wait for workers, not workers for them. Where that is not allowed, both wait.
-    let servers = Servers::new(wait_behind)?;
+    let servers = Servers::new(telemetry::wait_behind)?;
     let sources = Sources {
         history: Arc::clone(history),
         agent: Arc::new(Running(Arc::clone(view))),
@@ -54,51 +52,7 @@ pub fn start(
     servers
         .start(&config.hubble.settings(socket), &sources)
         .map_err(|e| format!("config.yaml, {e}"))?;
-    let exported = start_export(config, &sources)?;
-    start_http(config, &servers, &sources, exported)?;
-    Ok(servers)
-}
-
-/// Writes flows from now on, where the settings say so.
-fn start_export(config: &Config, sources: &Sources) -> Result<Arc<ExportCounts>, String> {
-    let counts = Arc::default();
-    let exporter =
-        Exporter::new(&config.export, sources, &counts).map_err(|e| format!("config.yaml, {e}"))?;
-    if let Some(exporter) = exporter {
-        exporter.start(sources, wait_behind)?;
-    }
-    Ok(counts)
-}
-
-/// Counts from now on, and serves what was counted: beside the page, and where the settings say.
-fn start_http(
-    config: &Config,
-    servers: &Servers,
-    sources: &Sources,
-    exported: Arc<ExportCounts>,
-) -> Result<(), String> {
-    let metrics = Metrics::new(&config.metrics, sources, exported);
-    metrics.start(sources, wait_behind)?;
-    let router = metrics::router(metrics);
-    let alone = config.metrics.listen.map(|listen| HttpSettings {
-        listen,
-        token: None,
-        tls: None,
-    });
-    for (field, settings) in [
-        ("metrics.listen", alone),
-        ("http.listen", Some(config.http.settings())),
-    ] {
-        if let Some(settings) = settings {
-            let started = servers.start_http(&settings, vec![router.clone()]);
-            started.map_err(|e| format!("config.yaml, {}", e.replacen("http.listen", field, 1)))?;
-        }
-    }
-    Ok(())
-}
-
-fn wait_behind() {
-    let _ = rustix::process::nice(NICENESS);
+    Ok((servers, sources))
 }
 
 fn host_name() -> String {

@@ -2,9 +2,11 @@
 //! socket that only root may open.
 
 use crate::listing::{FlowEntry, ListFilter, NatSession, PortUse, ServiceView};
-use crate::observe::{Filter, Flow};
-use crate::review::{Explanation, Matrix, Question, Unused};
+use crate::recall::{Ask, Explained, Grouping, Ranked, SeenFlow, Wanted, Which};
+use crate::review::{Candidate, Explanation, Matrix, Question, Replay, Suggestion, Unused, Wish};
 use crate::status::Status;
+use clap::ValueEnum;
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::net::UnixStream;
@@ -20,13 +22,24 @@ pub enum Request {
     /// The state of the daemon.
     Status,
     /// Flows and drops.
-    Observe {
+    Observe(Box<Ask>),
+    /// Why one flow passed or not, by the documents of its time.
+    Why(Which),
+    /// Who talks most.
+    Rank(Box<RankingAsk>),
+    /// Policies that allow what was recorded.
+    Suggest {
         /// Which ones.
-        filter: Filter,
-        /// How many of the past, counted from the last; all that are kept when absent.
-        last: Option<usize>,
-        /// Whether to stay and wait for more.
-        follow: bool,
+        wish: Wish,
+        /// From what was recorded since.
+        since: Option<Timestamp>,
+    },
+    /// What of what was recorded other documents would judge otherwise.
+    Replay {
+        /// The documents.
+        candidate: Candidate,
+        /// What was recorded since.
+        since: Option<Timestamp>,
     },
     /// Why a connection passes or not, by the documents in force.
     Explain(Question),
@@ -45,6 +58,13 @@ pub enum Request {
     Ports,
     /// Services.
     Services,
+    /// Moves a pod to another worker.
+    Move {
+        /// `namespace/name`.
+        pod: String,
+        /// Where to.
+        worker: u16,
+    },
 }
 
 /// One line of an answer.
@@ -54,9 +74,17 @@ pub enum Answer {
     /// The state of the daemon.
     Status(Box<Status>),
     /// A flow or a drop.
-    Flow(Box<Flow>),
-    /// The reader was too slow, and this many events went by unseen.
-    Lost(u64),
+    Flow(Box<SeenFlow>),
+    /// Events went by unseen.
+    Lost(Lost),
+    /// Why one flow passed or not.
+    Why(Box<Explained>),
+    /// Who talks most.
+    Ranking(Box<RankedRows>),
+    /// Policies that allow what was recorded.
+    Suggestion(Box<Suggestion>),
+    /// What other documents would judge otherwise.
+    Replay(Box<Replay>),
     /// Why a connection passes or not.
     Explanation(Box<Explanation>),
     /// Who may talk to whom.
@@ -71,10 +99,72 @@ pub enum Answer {
     PortUse(Box<PortUse>),
     /// A port of a service.
     Service(Box<ServiceView>),
+    /// What was done.
+    Done(String),
     /// The answer is not whole, and why.
     Missing(String),
     /// The question could not be answered.
     Error(String),
+}
+
+/// What went by unseen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Lost {
+    /// Events that the reader was too slow for.
+    pub count: u64,
+    /// When the first and the last of them were.
+    pub span: Option<(Timestamp, Timestamp)>,
+    /// Records that a worker had no room for: nobody sees these.
+    pub unwritten: u64,
+}
+
+/// What rows are asked for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RankingAsk {
+    /// What they are made by; source, destination and port when empty.
+    pub by: Vec<Grouping>,
+    /// Which events count.
+    pub wanted: Wanted,
+    /// Not before.
+    pub since: Option<Timestamp>,
+    /// How many of the last.
+    pub last: Option<usize>,
+    /// What comes first.
+    pub sort: SortBy,
+    /// How many rows.
+    pub limit: usize,
+}
+
+/// What rows are sorted by, the most first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum SortBy {
+    /// Connections.
+    #[default]
+    Connections,
+    /// Dropped packets.
+    Drops,
+    /// Packets that passed.
+    Packets,
+    /// Bytes that passed.
+    Bytes,
+}
+
+/// Rows.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RankedRows {
+    /// What they are made by.
+    pub by: Vec<Grouping>,
+    /// The first of them.
+    pub rows: Vec<Ranked>,
+    /// How many there are.
+    pub rows_all: usize,
+    /// Events that were counted.
+    pub events: u64,
+    /// Events that went by unread.
+    pub lost: u64,
+    /// When the oldest event that is kept was.
+    pub oldest: Option<Timestamp>,
 }
 
 /// Asks, and gives the lines of the answer as they come.

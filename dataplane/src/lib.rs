@@ -3,6 +3,7 @@
 pub mod cli;
 pub mod config;
 pub mod control;
+mod cores;
 pub mod counters;
 mod crowds;
 pub mod daemon;
@@ -15,12 +16,17 @@ pub mod listing;
 pub mod netlink;
 mod observer;
 mod privileges;
+pub mod recall;
+mod records_status;
 pub mod review;
 pub mod rings;
 mod rule_ledger;
+mod segments;
 mod server;
 pub mod status;
 pub mod status_view;
+mod telemetry;
+pub mod trial;
 pub mod worker;
 pub mod xdp;
 

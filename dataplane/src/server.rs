@@ -2,12 +2,12 @@
 
 use crate::ipc::{Answer, Request};
 use crate::listing::{FlowEntry, ListFilter, Listing, NatSession, PortUse};
-use crate::observe::{Flow, History};
+use crate::observe::{History, Home};
+use crate::recall;
 use crate::review::{self, Reading};
 use crate::status::{RuleStatus, Status};
 use crate::worker::{Page, now};
 use jiff::Timestamp;
-use std::collections::VecDeque;
 use std::fs;
 use std::io::{self, BufRead, BufReader, BufWriter, Read, Write};
 use std::os::unix::fs::PermissionsExt;
@@ -20,15 +20,18 @@ use std::time::Duration;
 
 /// Readers at one time.
 const READERS_MAX: usize = 64;
-/// Bytes of one request.
-const REQUEST_BYTES_MAX: u64 = 64 * 1024;
-/// Events that are joined with their names at one time.
-const BATCH: usize = 1024;
+/// Bytes of one request: documents that are to be tried come along.
+const REQUEST_BYTES_MAX: u64 = 64 * 1024 * 1024;
+
+/// Moves a pod, `namespace/name`, to a worker, and says what was done.
+pub type MovePod = Box<dyn Fn(String, u16) -> Result<String, String> + Send + Sync>;
 
 /// What readers may see.
 pub struct Views {
     /// Flows and drops.
     pub history: Arc<History>,
+    /// The node and its cluster.
+    pub home: Home,
     /// Makes the status of the moment.
     pub status: Box<dyn Fn() -> Status + Send + Sync>,
     /// The documents in force; None before the first were accepted.
@@ -37,6 +40,8 @@ pub struct Views {
     pub rules: Box<dyn Fn() -> Vec<RuleStatus> + Send + Sync>,
     /// The tables of the workers.
     pub listing: Listing,
+    /// Moves a pod to another worker.
+    pub move_pod: MovePod,
 }
 
 /// Listens until the process ends.
@@ -217,49 +222,39 @@ fn answer(stream: &UnixStream, views: &Views) -> io::Result<()> {
             }
             tell_missing(&mut out, missing)?;
         }
-        Ok(Request::Observe {
-            filter,
-            last,
-            follow,
-        }) => {
-            let mut reader = views.history.reader();
-            let mut past = VecDeque::new();
-            loop {
-                let events = reader.read(BATCH).events;
-                if events.is_empty() {
-                    break;
-                }
-                for flow in events
-                    .iter()
-                    .map(Flow::read)
-                    .filter(|flow| filter.matches(flow))
-                {
-                    if last.is_some_and(|last| past.len() >= last) {
-                        past.pop_front();
-                    }
-                    past.push_back(flow);
-                }
-            }
-            past.truncate(last.unwrap_or(usize::MAX));
-            for flow in past {
-                tell(&mut out, &Answer::Flow(Box::new(flow)))?;
-            }
-            out.flush()?;
-            while follow && reader.wait(Duration::from_secs(1)) && !has_left(stream) {
-                let batch = reader.read(BATCH);
-                if let Some(gap) = batch.lost {
-                    tell(&mut out, &Answer::Lost(gap.count))?;
-                }
-                for flow in batch
-                    .events
-                    .iter()
-                    .map(Flow::read)
-                    .filter(|flow| filter.matches(flow))
-                {
-                    tell(&mut out, &Answer::Flow(Box::new(flow)))?;
-                }
-                out.flush()?;
-            }
+        Ok(Request::Move { pod, worker }) => {
+            tell_made(&mut out, (views.move_pod)(pod, worker), Answer::Done)?;
+        }
+        Ok(Request::Observe(ask)) => {
+            let mut tell_or_flush = |answer: Option<Answer>| match answer {
+                Some(answer) => tell(&mut out, &answer),
+                None => out.flush(),
+            };
+            recall::observe(
+                &views.history,
+                &views.home,
+                &ask,
+                &mut tell_or_flush,
+                &|| has_left(stream),
+            )?;
+        }
+        Ok(Request::Why(which)) => {
+            let made = recall::why(&views.history, &views.home, &which);
+            tell_made(&mut out, made, |made| Answer::Why(Box::new(made)))?;
+        }
+        Ok(Request::Rank(ask)) => {
+            let made = recall::rank(&views.history, &views.home, &ask);
+            tell_made(&mut out, made, |made| Answer::Ranking(Box::new(made)))?;
+        }
+        Ok(Request::Suggest { wish, since }) => {
+            let made = in_force(views)
+                .map(|reading| recall::suggest(&views.history, &reading, &wish, since));
+            tell_made(&mut out, made, |made| Answer::Suggestion(Box::new(made)))?;
+        }
+        Ok(Request::Replay { candidate, since }) => {
+            let made = in_force(views)
+                .and_then(|reading| recall::replay(&views.history, &reading, &candidate, since));
+            tell_made(&mut out, made, |made| Answer::Replay(Box::new(made)))?;
         }
         Err(e) => tell(
             &mut out,

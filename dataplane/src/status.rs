@@ -1,6 +1,8 @@
 //! What `portcullis status` shows: the state of the daemon as one value.
 
 use crate::observe::FlowPolicy;
+pub use crate::records_status::{DiskStatus, RecordsStatus};
+use crate::trial::Trial;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -34,6 +36,9 @@ pub struct Status {
     pub identities: Vec<IdentityStatus>,
     /// Every worker.
     pub workers: Vec<WorkerStatus>,
+    /// The endpoints that asked most of their workers in the last second, the hottest first.
+    #[serde(default)]
+    pub hottest: Vec<HotStatus>,
     /// Dropped packets by reason; reasons that never occurred are left out.
     pub drops: BTreeMap<String, u64>,
     /// How full everything is that has a bound.
@@ -53,12 +58,21 @@ pub struct Status {
 }
 
 /// Settings in force.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct NodeStatus {
     /// Interface of the way out.
     pub uplink: Option<String>,
     /// `generic` or `native`.
     pub xdp_mode: String,
+    /// Why this mode.
+    #[serde(default)]
+    pub xdp_mode_reason: String,
+    /// What each mode got through when they were tried at the start.
+    #[serde(default)]
+    pub xdp_trial: Option<Trial>,
+    /// Why workers are pinned as they are.
+    #[serde(default)]
+    pub cores_reason: String,
     /// `offload` or `software`: who finishes the checksums that pods leave to their network card.
     #[serde(default)]
     pub checksums: String,
@@ -181,6 +195,36 @@ pub struct WorkerStatus {
     pub received_bits_per_second: f64,
     /// Times it went to sleep.
     pub sleeps: u64,
+    /// Turns of its loop.
+    #[serde(default)]
+    pub turns: u64,
+    /// System calls to send.
+    #[serde(default)]
+    pub kicks: u64,
+    /// Share of the last second that it worked, in percent.
+    #[serde(default)]
+    pub busy_percent: f64,
+}
+
+/// What one endpoint asked of its worker in the last second.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub struct HotStatus {
+    /// Number of the endpoint.
+    pub id: u32,
+    /// `namespace/name`, `host` or `uplink`.
+    pub name: String,
+    /// Its worker.
+    pub worker: u16,
+    /// Frames received from it a second.
+    pub frames_per_second: f64,
+    /// Its share of the time that its worker worked, in percent.
+    pub worker_percent: f64,
+    /// That time as a share of a core, in percent.
+    pub core_percent: f64,
+    /// Packets from it a second that its worker was too slow for.
+    pub lost_per_second: f64,
+    /// For how many seconds it has kept its worker from other pods.
+    pub hot_seconds: u32,
 }
 
 /// One bound of one worker.
@@ -213,17 +257,6 @@ pub struct FramesStatus {
     pub chunk_bytes: u64,
 }
 
-/// Records of flows and drops.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
-pub struct RecordsStatus {
-    /// Kept for `observe`.
-    pub kept: u64,
-    /// All there ever were.
-    pub written: u64,
-    /// Lost because the observer's queue was full.
-    pub lost: u64,
-}
-
 impl Status {
     /// For people.
     #[must_use]
@@ -249,6 +282,12 @@ impl Status {
                 node.pod_cidrs.join(" ")
             }
         );
+        let _ = writeln!(
+            out,
+            "XDP         {}: {}",
+            node.xdp_mode, node.xdp_mode_reason
+        );
+        let _ = writeln!(out, "Cores       {}", node.cores_reason);
         let documents = &self.documents;
         let _ = writeln!(
             out,
@@ -274,18 +313,15 @@ impl Status {
         }
         self.write_endpoints(&mut out);
         self.write_workers(&mut out);
+        self.write_hottest(&mut out);
         self.write_limits(&mut out);
         let frames = &self.frames;
         let _ = writeln!(
             out,
-            "Frames      {} of {} free, {} in rings; records {} kept, {} written, {} lost",
-            frames.free,
-            frames.total,
-            frames.in_rings,
-            self.records.kept,
-            self.records.written,
-            self.records.lost
+            "Frames      {} of {} free, {} in rings",
+            frames.free, frames.total, frames.in_rings
         );
+        self.records.write(&mut out);
         let kernel: Vec<_> = self
             .kernel
             .iter()
@@ -376,7 +412,7 @@ impl Status {
                 out,
                 "Worker {}    {core}: received {} ({:.0}/s, {:.1} Mbit/s), transmitted {}, handed over {}, \
                  answered {}, resets {}, segments {}, checksums {} offloaded, {} in software, \
-                 {} untouched, flows {} ({} half-open)",
+                 {} untouched, flows {} ({} half-open), kicks {}, busy {:.1} %",
                 worker.index,
                 worker.received,
                 worker.received_per_second,
@@ -390,7 +426,24 @@ impl Status {
                 worker.checksums_software,
                 worker.checksums_untouched,
                 worker.flows,
-                worker.flows_half_open
+                worker.flows_half_open,
+                worker.kicks,
+                worker.busy_percent
+            );
+        }
+    }
+
+    fn write_hottest(&self, out: &mut String) {
+        for hot in &self.hottest {
+            let _ = writeln!(
+                out,
+                "Hot         {:<28} {:.0} % of worker {}, {:.1} % of a core: {:.0}/s, {:.0}/s lost",
+                hot.name,
+                hot.worker_percent,
+                hot.worker,
+                hot.core_percent,
+                hot.frames_per_second,
+                hot.lost_per_second
             );
         }
     }

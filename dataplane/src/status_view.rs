@@ -1,7 +1,7 @@
 //! What control, workers and observer show of themselves, gathered when somebody asks.
 
 use crate::config::{Checksums, Config};
-use crate::control::{SlotKey, Slots};
+use crate::control::{Heat, SlotKey, Slots};
 use crate::counters::{Counter, WorkerCounters};
 use crate::crowds::Crowds;
 use crate::faults::Faults;
@@ -12,8 +12,9 @@ use crate::rings::{CHUNK_BYTES, Umem};
 use crate::rule_ledger::RuleLedger;
 use crate::status::{
     DocumentsStatus, EndpointStatus, FramesStatus, IdentityStatus, LimitStatus, NodeStatus,
-    RuleStatus, Status, WorkerStatus,
+    RecordsStatus, RuleStatus, Status, WorkerStatus,
 };
+use crate::trial::Decision;
 use crate::worker::{WorkerHandle, now};
 use crate::xdp::Redirect;
 use jiff::Timestamp;
@@ -33,8 +34,18 @@ pub struct StatusView {
     counters: Vec<(u16, Option<usize>, Arc<WorkerCounters>)>,
     history: Arc<History>,
     umem: Arc<Umem>,
+    placing: Placing,
     started: Instant,
     log: Arc<AgentLog>,
+}
+
+/// What was decided at the start about where things run, and why.
+#[derive(Debug, Clone)]
+pub struct Placing {
+    /// How the kernel program is attached.
+    pub decision: Decision,
+    /// Why workers are pinned as they are.
+    pub cores_reason: String,
 }
 
 #[derive(Default)]
@@ -52,6 +63,7 @@ struct Inner {
     names: BTreeMap<Generation, Arc<Names>>,
     samples: Vec<(u64, u64)>,
     rates: Vec<(f64, f64)>,
+    busy_percent: Vec<f64>,
     sampled: Option<Instant>,
     /// The generation whose endpoints have been made what it asks for.
     shown: Generation,
@@ -64,6 +76,7 @@ impl StatusView {
         workers: &[WorkerHandle],
         history: Arc<History>,
         umem: Arc<Umem>,
+        placing: Placing,
         log: Arc<AgentLog>,
     ) -> Self {
         let counters = workers
@@ -75,6 +88,7 @@ impl StatusView {
             counters,
             history,
             umem,
+            placing,
             started: Instant::now(),
             log,
         }
@@ -127,7 +141,10 @@ impl StatusView {
         inner.status.warnings = warnings;
         inner.status.node = NodeStatus {
             uplink: config.uplink.clone(),
-            xdp_mode: config.xdp_mode.key().into(),
+            xdp_mode: self.placing.decision.mode.key().into(),
+            xdp_mode_reason: self.placing.decision.reason.clone(),
+            xdp_trial: self.placing.decision.trial,
+            cores_reason: self.placing.cores_reason.clone(),
             checksums: if self.umem.finishes_checksums() {
                 "offload"
             } else {
@@ -280,7 +297,7 @@ impl StatusView {
     }
 
     /// Once a second: rates, and what the kernel counted.
-    pub fn sample(&self, workers: &[WorkerHandle], redirect: &Redirect) {
+    pub fn sample(&self, workers: &[WorkerHandle], redirect: &Redirect, heat: &Heat) {
         let kernel = redirect.counters().unwrap_or_default();
         let kernel = [
             ("redirected", kernel.redirected),
@@ -290,6 +307,8 @@ impl StatusView {
             ("unreadable", kernel.unreadable),
         ];
         let mut inner = self.lock();
+        inner.status.hottest = heat.hottest();
+        inner.busy_percent.clone_from(&heat.busy_percent);
         inner.status.kernel = kernel
             .into_iter()
             .map(|(key, count)| (key.to_owned(), count))
@@ -404,8 +423,10 @@ impl StatusView {
                 received_per_second: frames,
                 received_bits_per_second: bits,
                 sleeps: counters.sleeps.get(),
+                turns: counters.turns.get(),
+                kicks: counters.kicks.get(),
+                busy_percent: inner.busy_percent.get(position).copied().unwrap_or(0.0),
             });
-            status.records.lost += counters.records_lost.get();
         }
         let is_shown = inner.shown.0 == status.generation;
         drop(inner);
@@ -421,9 +442,9 @@ impl StatusView {
             }
         }
         status.limits = self.limits();
-        let (kept, written) = self.history.counts();
-        status.records.kept = kept as u64;
-        status.records.written = written;
+        let lost = self.counters.iter();
+        let lost = lost.map(|(_, _, counters)| counters.records_lost.get());
+        status.records = RecordsStatus::of(&self.history, lost.collect(), Timestamp::now());
         let mut lost = |key: &str, of: fn(&WorkerCounters) -> &Counter| {
             let count = self
                 .counters

@@ -73,11 +73,29 @@ fn machines_read_endpoints_identities_documents_and_generations() {
         .iter()
         .filter(|identity| identity["labels"] == json!(labels));
     assert_eq!(backend.count(), 1, "{identities:?}");
+    let mut node = status["node"].clone();
+    let reason = node["xdp_mode_reason"].take();
+    assert!(
+        reason
+            .as_str()
+            .is_some_and(|reason| reason.starts_with("tried: ")),
+        "{reason}"
+    );
+    for mode in ["generic", "native"] {
+        for rate in ["bytes_per_second", "packets_per_second"] {
+            assert!(node["xdp_trial"][mode][rate].as_f64() > Some(0.0), "{node}");
+        }
+    }
+    node["xdp_trial"].take();
+    assert!(node["cores_reason"].take().is_string());
     assert_eq!(
-        status["node"],
+        node,
         json!({
             "uplink": "eth0",
             "xdp_mode": "generic",
+            "xdp_mode_reason": null,
+            "xdp_trial": null,
+            "cores_reason": null,
             "checksums": "offload",
             "policy_enforcement_mode": "default",
             "pod_cidrs": ["10.0.1.0/24", "fd00:10:1::/64"],

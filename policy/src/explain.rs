@@ -5,8 +5,8 @@ use crate::label::{Label, LabelSource, NAMESPACE_KEY};
 use crate::ports::resolve;
 use crate::{
     Action, Direction, DocumentOrigin, Groups, Identity, KeySource, NamedPort, Operator, Peer,
-    Peers, PolicyIndex, PortProtocol, Protocol, Requirement, RuleId, RuleOrigin, Selector, ServiceChoice,
-    Tables, Traffic, Verdict,
+    Peers, PolicyIndex, PortProtocol, Protocol, Requirement, RuleId, RuleOrigin, Selector,
+    ServiceChoice, Tables, Traffic, Verdict,
 };
 use std::fmt;
 

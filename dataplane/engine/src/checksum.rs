@@ -1,5 +1,6 @@
 //! The Internet checksum over chains of pieces, whole or by difference. [RFC 1071, RFC 1624]
 
+use crate::glance::Glance;
 use crate::packet::{self, Packet, Parsed, Transport};
 use crate::{Checksum, FrameBytes};
 use portcullis_policy::Protocol;
@@ -143,6 +144,40 @@ pub(crate) fn finish(frame: &mut FrameBytes<'_>, packet: &Packet, is_offloaded: 
         };
     }
     finish_sum(frame, protocol, start, end, at);
+    Checksum::Finished
+}
+
+/// `finish` for a packet that was only glanced at.
+#[inline]
+pub(crate) fn finish_plain(
+    frame: &mut FrameBytes<'_>,
+    glance: &Glance,
+    is_offloaded: bool,
+) -> Checksum {
+    let start = glance.transport_offset;
+    let (protocol, field) = match glance.is_udp {
+        true => (Protocol::Udp, 6),
+        false => (Protocol::Tcp, 16),
+    };
+    let addresses = match glance.is_ipv4 {
+        true => &frame.head[start - 8..start],
+        false => &frame.head[start - 32..start],
+    };
+    let mut total = (glance.checksum_end - start) as u64 + u64::from(protocol.number());
+    for word in addresses.as_chunks::<4>().0 {
+        total += u64::from(u32::from_be_bytes(*word));
+    }
+    let at = start + field;
+    if frame.head[at..at + 2] != fold(total).to_be_bytes() {
+        return Checksum::Untouched;
+    }
+    if is_offloaded && glance.checksum_end == frame.length() {
+        return Checksum::Partial {
+            start: start as u16,
+            offset: field as u16,
+        };
+    }
+    finish_sum(frame, protocol, start, glance.checksum_end, at);
     Checksum::Finished
 }
 

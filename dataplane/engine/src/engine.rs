@@ -1,5 +1,6 @@
 //! The engine of one worker: a snapshot, a flow table, and the two halves of every packet's walk.
 
+use crate::endings::UpdateCursor;
 use crate::flow_table::FlowTable;
 use crate::fragment_table::FragmentTable;
 use crate::hold::Holds;
@@ -49,6 +50,8 @@ pub struct EngineSettings {
     pub affinities_max: u32,
     /// Whether whoever sends the frames finishes partial checksums, where `Checksum` says so.
     pub offload_checksums: bool,
+    /// Whether packets of known flows take the whole walk, too: the short way is held to it in tests.
+    pub walks_always: bool,
 }
 
 /// Destinations whose ports are searched by bitmap, 8 KiB each; others by looking at each.
@@ -70,6 +73,7 @@ impl Default for EngineSettings {
             session_timeouts: SessionTimeouts::default(),
             affinities_max: 16_384,
             offload_checksums: false,
+            walks_always: false,
         }
     }
 }
@@ -77,17 +81,19 @@ impl Default for EngineSettings {
 /// One worker's engine. Allocates nothing after `new`.
 #[derive(Debug)]
 pub struct Engine {
-    settings: EngineSettings,
-    snapshot: Option<Arc<Snapshot>>,
+    pub(crate) settings: EngineSettings,
+    pub(crate) snapshot: Option<Arc<Snapshot>>,
     hits: Option<Arc<RuleHits>>,
-    flows: FlowTable,
+    pub(crate) flows: FlowTable,
     fragments: FragmentTable,
     holds: Holds,
     notices: Notices,
     resets: Resets,
     sessions: Sessions,
     affinity: AffinityTable,
-    records_lost: u64,
+    pub(crate) records_lost: u64,
+    pub(crate) shortcuts: u64,
+    pub(crate) updates: UpdateCursor,
 }
 
 impl Engine {
@@ -113,12 +119,20 @@ impl Engine {
             }),
             affinity: AffinityTable::new(settings.affinities_max, hash_key),
             records_lost: 0,
+            shortcuts: 0,
+            updates: UpdateCursor::default(),
         }
     }
 
     /// Takes a new snapshot, between two batches. Returns the old one: freeing it is for control.
     pub fn adopt(&mut self, snapshot: Arc<Snapshot>) -> Option<Arc<Snapshot>> {
         self.snapshot.replace(snapshot)
+    }
+
+    /// Takes over connections in mid-stream for a while again: an endpoint has come from another
+    /// worker, and they are not known here. Policy judges them all the same.
+    pub fn learn_midstream(&mut self, now: Now) {
+        self.settings.started = now;
     }
 
     /// Counts from now on in these, which belong to the tables of the snapshot. Returns those of
@@ -149,6 +163,17 @@ impl Engine {
     ///
     /// `frame.head_length` may shrink: Ethernet padding is cut off.
     pub fn egress(
+        &mut self,
+        from: EndpointIndex,
+        frame: &mut FrameBytes<'_>,
+        now: Now,
+        records: &mut Vec<Record>,
+    ) -> Outcome {
+        let foreseen = self.foresee(from, frame);
+        self.egress_foreseen(from, foreseen.as_ref(), frame, now, records)
+    }
+
+    pub(crate) fn walk_egress(
         &mut self,
         from: EndpointIndex,
         frame: &mut FrameBytes<'_>,
@@ -232,6 +257,12 @@ impl Engine {
         self.flows.expire(now);
         self.holds.expire(now);
         self.sessions.expire(now);
+    }
+
+    /// Packets that took the short way: of flows that are known at both ends.
+    #[must_use]
+    pub fn shortcuts_count(&self) -> u64 {
+        self.shortcuts
     }
 
     /// Entries in the flow table.

@@ -1,8 +1,10 @@
 //! A flow at one endpoint: who began it, how far it has come, what has passed.
 
 use crate::flow_key::{FlowKey, Role};
+use crate::flow_table::FlowTicket;
 use crate::flow_timeouts::Lives;
-use crate::packet::{Packet, Transport};
+use crate::packet::{Packet, TcpFlags, Transport};
+use crate::round_trip::RoundTrip;
 use crate::tcp_state::{FlowState, Numbers, Segment, is_near};
 use crate::{EndpointId, EndpointIndex, MacAddress, Now};
 use portcullis_policy::{Generation, Protocol, RuleId};
@@ -49,15 +51,18 @@ const TENTH_NS: u64 = 100_000_000;
 #[repr(C, align(64))]
 pub(crate) struct Flow {
     pub key: FlowKey,
-    state: FlowState,
-    flags: u8,
+    flags: u16,
     /// Counts the flows that have lived in this place, and their ends; odd while one lives. The
     /// table's own.
     pub epoch: u32,
-    /// The snapshot under which it was last judged, and `way` found.
-    pub generation: Generation,
     /// When its last packet came.
     pub seen: Now,
+    /// The snapshot under which it was last judged, and `way` found; its lower half, for those four
+    /// thousand million generations ago no flow has lived.
+    generation: u32,
+    way_to: EndpointIndex,
+    state: FlowState,
+    round_trip: RoundTrip,
     /// Of each side, local first, where `flags` says that it is known.
     next_sequence: [u32; 2],
     acknowledged: [u32; 2],
@@ -71,19 +76,22 @@ pub(crate) struct Flow {
     opened: u32,
     /// The largest TCP payload each side takes: local, remote. Zero when no SYN told.
     pub payload_max: (u16, u16),
-    way_to: EndpointIndex,
-    /// All zero for none.
-    next_hop: MacAddress,
+    /// The place and epoch of the entry at the other end with `HAS_TWIN`; else the next hop's MAC
+    /// address, all zero for none.
+    next: [u8; 8],
 }
 
 const _: () = assert!(size_of::<Flow>() == 128);
 
 /// Bits of `Flow::flags`; those of a side stand one above the other, local first.
-const REMOTE_BEGAN: u8 = 1;
-const IS_TRANSLATED: u8 = 1 << 1;
-const HAS_WAY: u8 = 1 << 2;
-const HAS_SEQUENCE: u8 = 1 << 3;
-const HAS_ACKNOWLEDGED: u8 = 1 << 5;
+const REMOTE_BEGAN: u16 = 1;
+const IS_TRANSLATED: u16 = 1 << 1;
+const HAS_WAY: u16 = 1 << 2;
+const HAS_SEQUENCE: u16 = 1 << 3;
+const HAS_ACKNOWLEDGED: u16 = 1 << 5;
+const HAS_TWIN: u16 = 1 << 7;
+const IS_TELLING: u16 = 1 << 8;
+const WAS_RESET: u16 = 1 << 9;
 
 impl Flow {
     pub fn new(
@@ -107,8 +115,10 @@ impl Flow {
                 Side::Remote => REMOTE_BEGAN,
             },
             epoch: 0,
-            generation,
             seen: now,
+            generation: generation.0 as u32,
+            way_to: EndpointIndex(0),
+            round_trip: RoundTrip::default(),
             next_sequence: [0; 2],
             acknowledged: [0; 2],
             bytes: [0; 2],
@@ -117,9 +127,18 @@ impl Flow {
             rule: u32::MAX,
             opened: u32::try_from(now.0 / TENTH_NS).unwrap_or(u32::MAX),
             payload_max: (0, 0),
-            way_to: EndpointIndex(0),
-            next_hop: MacAddress::default(),
+            next: [0; 8],
         }
+    }
+
+    /// The snapshot under which it was last judged.
+    pub fn generation(&self) -> Generation {
+        Generation(u64::from(self.generation))
+    }
+
+    /// Whether it was last judged under this snapshot.
+    pub fn is_of(&self, generation: Generation) -> bool {
+        self.generation == generation.0 as u32
     }
 
     /// Who began it: the side whose direction is judged.
@@ -134,6 +153,11 @@ impl Flow {
         self.state
     }
 
+    /// Whether it is none of TCP.
+    pub fn is_datagrams(&self) -> bool {
+        self.state == FlowState::Datagrams
+    }
+
     pub fn is_closing(&self) -> bool {
         self.state == FlowState::Closing
     }
@@ -143,15 +167,57 @@ impl Flow {
         self.has(HAS_WAY).then_some(CachedWay {
             to: self.way_to,
             to_id: self.way_to_id,
-            next_hop: (self.next_hop != MacAddress::default()).then_some(self.next_hop),
+            next_hop: self.next_hop(),
         })
+    }
+
+    fn next_hop(&self) -> Option<MacAddress> {
+        let [mac @ .., _, _] = self.next;
+        let is_one = !self.has(HAS_TWIN) && mac != [0; 6];
+        is_one.then_some(MacAddress(mac))
     }
 
     pub fn set_way(&mut self, way: CachedWay) {
         self.way_to = way.to;
         self.way_to_id = way.to_id;
-        self.next_hop = way.next_hop.unwrap_or_default();
+        if way.next_hop.is_some() || !self.has(HAS_TWIN) {
+            let [a, b, c, d, e, f] = way.next_hop.unwrap_or_default().0;
+            self.next = [a, b, c, d, e, f, 0, 0];
+            self.set(HAS_TWIN, false);
+        }
         self.set(HAS_WAY, true);
+    }
+
+    /// The entry at the other end of its way, in the same table, while both are judged by the same
+    /// snapshot and nothing is translated: what a packet of it needs no walk for.
+    pub fn twin(&self) -> Option<FlowTicket> {
+        let [a, b, c, d, e, f, g, h] = self.next;
+        let (place, epoch) = (
+            u32::from_ne_bytes([a, b, c, d]),
+            u32::from_ne_bytes([e, f, g, h]),
+        );
+        self.has(HAS_TWIN).then_some(FlowTicket { place, epoch })
+    }
+
+    pub fn set_twin(&mut self, twin: FlowTicket) {
+        let [a, b, c, d] = twin.place.to_ne_bytes();
+        let [e, f, g, h] = twin.epoch.to_ne_bytes();
+        self.next = [a, b, c, d, e, f, g, h];
+        self.set(HAS_TWIN, true);
+    }
+
+    /// Whether a reset has ended it.
+    pub fn was_reset(&self) -> bool {
+        self.has(WAS_RESET)
+    }
+
+    /// Whether its end is told: of the two entries of a flow between pods one tells.
+    pub fn is_telling(&self) -> bool {
+        self.has(IS_TELLING)
+    }
+
+    pub fn set_telling(&mut self, is_telling: bool) {
+        self.set(IS_TELLING, is_telling);
     }
 
     /// Whether a translation of a service or of addresses belongs to it.
@@ -170,9 +236,12 @@ impl Flow {
 
     /// Notes under which snapshot it was allowed, and by which rule. The way has to be found anew.
     pub fn judged(&mut self, generation: Generation, rule: Option<RuleId>) {
-        self.generation = generation;
+        self.generation = generation.0 as u32;
         self.rule = rule.map_or(u32::MAX, |rule| rule.0);
-        self.set(HAS_WAY, false);
+        if self.has(HAS_TWIN) {
+            self.next = [0; 8];
+        }
+        self.set(HAS_WAY | HAS_TWIN, false);
     }
 
     /// When it began, to a tenth of a second.
@@ -187,11 +256,8 @@ impl Flow {
 
     /// Takes note of a packet that `sender` sent, and that passes.
     pub fn note(&mut self, sender: Side, packet: &Packet, now: Now) {
-        // Clocks of a batch never run backwards; a late call must not shorten a life.
-        self.seen = self.seen.max(now);
-        let side = sender as usize;
-        self.packets[side] = self.packets[side].saturating_add(1);
-        self.bytes[side] = self.bytes[side].saturating_add(u64::from(packet.ip_length));
+        let before_seen = self.seen;
+        self.count(sender, packet.ip_length, now);
         let Some(segment) = Segment::of(packet, sender, self.initiator()) else {
             return;
         };
@@ -208,10 +274,36 @@ impl Flow {
         let (own, peer) = (self.numbers(sender), self.numbers(sender.other()));
         let before = self.state;
         self.state = before.after(&segment, own, peer);
+        if (before, self.state) == (FlowState::Opening, FlowState::Answered) {
+            self.round_trip = RoundTrip::of_ns(now.0.saturating_sub(before_seen.0));
+        }
+        if self.state == FlowState::Closing && before != FlowState::Closing {
+            self.set(WAS_RESET, segment.flags.has(TcpFlags::RST));
+        }
         self.set_numbers(sender, own.after(&segment, before));
         if before.is_established() {
             self.set_numbers(sender.other(), peer.after_answer(&segment));
         }
+    }
+
+    /// Counts a packet that `sender` sent.
+    pub fn count(&mut self, sender: Side, ip_length: u32, now: Now) {
+        // Clocks of a batch never run backwards; a late call must not shorten a life.
+        self.seen = self.seen.max(now);
+        let side = sender as usize;
+        self.packets[side] = self.packets[side].saturating_add(1);
+        self.bytes[side] = self.bytes[side].saturating_add(u64::from(ip_length));
+    }
+
+    /// Takes note of the numbers of a segment that neither opens nor ends: the state stays.
+    pub fn note_numbers(&mut self, sender: Side, segment: &Segment) {
+        let own = self.numbers(sender);
+        self.set_numbers(sender, own.after(segment, self.state));
+    }
+
+    /// From its SYN to the answer, in microseconds; zero where that was not seen.
+    pub fn round_trip_us(&self) -> u32 {
+        self.round_trip.us()
     }
 
     /// The state that `note` would lead to.
@@ -256,7 +348,7 @@ impl Flow {
     }
 
     fn numbers(&self, side: Side) -> Numbers {
-        let (at, bit) = (side as usize, side as u8);
+        let (at, bit) = (side as usize, side as u16);
         Numbers {
             next_sequence: self
                 .has(HAS_SEQUENCE << bit)
@@ -268,18 +360,18 @@ impl Flow {
     }
 
     fn set_numbers(&mut self, side: Side, numbers: Numbers) {
-        let (at, bit) = (side as usize, side as u8);
+        let (at, bit) = (side as usize, side as u16);
         self.next_sequence[at] = numbers.next_sequence.unwrap_or(0);
         self.acknowledged[at] = numbers.acknowledged.unwrap_or(0);
         self.set(HAS_SEQUENCE << bit, numbers.next_sequence.is_some());
         self.set(HAS_ACKNOWLEDGED << bit, numbers.acknowledged.is_some());
     }
 
-    fn has(&self, flag: u8) -> bool {
+    fn has(&self, flag: u16) -> bool {
         self.flags & flag != 0
     }
 
-    fn set(&mut self, flag: u8, is_set: bool) {
+    fn set(&mut self, flag: u16, is_set: bool) {
         if is_set {
             self.flags |= flag;
         } else {

@@ -2,11 +2,11 @@
 
 use crate::EndpointId;
 use crate::flow::Side;
+use crate::flow_hash::FlowHasher;
 use crate::fragment::Datagram;
 use crate::packet::{Packet, TcpFlags, Transport};
 use crate::quoted::{Quoted, QuotedTransport};
 use portcullis_policy::Protocol;
-use siphasher::sip::SipHasher13;
 use std::net::IpAddr;
 
 /// What names a flow at one endpoint, in the very bytes that are hashed and compared: endpoint,
@@ -154,6 +154,47 @@ impl FlowKey {
         Self(bytes)
     }
 
+    /// The key at an endpoint of what it has sent itself: addresses and ports as they stand in the
+    /// packet, source first.
+    #[inline]
+    pub fn sent_ipv4(
+        endpoint: EndpointId,
+        protocol: u8,
+        addresses: &[u8; 8],
+        ports: &[u8; 4],
+    ) -> Self {
+        let mut bytes = Self::sent(endpoint, protocol, ports);
+        for (at, octets) in [(LOCAL_AT, &addresses[..4]), (REMOTE_AT, &addresses[4..])] {
+            bytes[at..at + IPV4_AT].copy_from_slice(&MAPPED);
+            bytes[at + IPV4_AT..at + 16].copy_from_slice(octets);
+        }
+        Self(bytes)
+    }
+
+    /// The same of IPv6.
+    #[inline]
+    pub fn sent_ipv6(
+        endpoint: EndpointId,
+        protocol: u8,
+        addresses: &[u8; 32],
+        ports: &[u8; 4],
+    ) -> Self {
+        let mut bytes = Self::sent(endpoint, protocol, ports);
+        bytes[LOCAL_AT..].copy_from_slice(addresses);
+        Self(bytes)
+    }
+
+    #[inline]
+    fn sent(endpoint: EndpointId, protocol: u8, ports: &[u8; 4]) -> [u8; KEY_LENGTH] {
+        let mut bytes = [0; KEY_LENGTH];
+        bytes[..4].copy_from_slice(&endpoint.0.to_ne_bytes());
+        bytes[4] = protocol;
+        // Ports are kept in the machine's own order.
+        bytes[6..8].copy_from_slice(&u16::from_be_bytes([ports[0], ports[1]]).to_ne_bytes());
+        bytes[8..10].copy_from_slice(&u16::from_be_bytes([ports[2], ports[3]]).to_ne_bytes());
+        bytes
+    }
+
     /// The endpoint that keeps the entry.
     pub fn endpoint(&self) -> EndpointId {
         EndpointId(u32::from_ne_bytes([
@@ -200,17 +241,20 @@ impl FlowKey {
     }
 
     /// The keyed hash; of IPv4 without the bytes that are the same in every address.
-    pub fn hash(&self, hasher: &SipHasher13) -> u32 {
-        let hash = if self.is_ipv4() {
-            let mut bytes = [0; LOCAL_AT + 8];
-            bytes[..LOCAL_AT].copy_from_slice(&self.0[..LOCAL_AT]);
-            bytes[LOCAL_AT..LOCAL_AT + 4].copy_from_slice(&self.0[LOCAL_AT + IPV4_AT..REMOTE_AT]);
-            bytes[LOCAL_AT + 4..].copy_from_slice(&self.0[REMOTE_AT + IPV4_AT..]);
-            hasher.hash(&bytes)
-        } else {
-            hasher.hash(&self.0)
+    #[inline]
+    pub fn hash(&self, hasher: &FlowHasher) -> u32 {
+        let word = |at: usize| {
+            let bytes = &self.0;
+            u32::from_ne_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]])
         };
-        hash as u32
+        let port = u32::from(u16::from_ne_bytes([self.0[8], self.0[9]]));
+        let (local, remote) = (LOCAL_AT + IPV4_AT, REMOTE_AT + IPV4_AT);
+        if self.is_ipv4() {
+            return hasher.hash(&[word(0), word(4), port, word(local), word(remote), 1]);
+        }
+        let address = |at: usize| [word(at), word(at + 4), word(at + 8), word(at + 12)];
+        let ([a, b, c, d], [e, f, g, h]) = (address(LOCAL_AT), address(REMOTE_AT));
+        hasher.hash(&[word(0), word(4), port, a, b, c, d, e, f, g, h, 2])
     }
 }
 

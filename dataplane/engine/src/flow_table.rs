@@ -1,7 +1,9 @@
 //! The flow table: the only per-flow memory, of fixed size, one entry whichever side began.
 
+use crate::endings::Endings;
 use crate::engine::EngineSettings;
 use crate::flow::{Flow, Side};
+use crate::flow_hash::FlowHasher;
 use crate::flow_index::FlowIndex;
 use crate::flow_key::FlowKey;
 use crate::flow_quota::{FlowQuotas, FlowTableGauges};
@@ -9,8 +11,7 @@ use crate::flow_timeouts::Lives;
 use crate::flow_wheel::FlowWheel;
 use crate::packet::Packet;
 use crate::tcp_state::FlowState;
-use crate::{Drop, EndpointId, Now};
-use siphasher::sip::SipHasher13;
+use crate::{Drop, Ending, EndpointId, Now};
 
 /// Entries that one call of `expire` looks at.
 pub(crate) const EXPIRE_LOOKS_MAX: usize = 256;
@@ -19,8 +20,8 @@ const SECOND_NS: u64 = 1_000_000_000;
 /// Names an entry for as long as it lives: after it has gone the ticket fits nothing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct FlowTicket {
-    place: u32,
-    epoch: u32,
+    pub(crate) place: u32,
+    pub(crate) epoch: u32,
 }
 
 /// A table of fixed capacity. Entries keep their place; index, wheel and quotas name them by it.
@@ -34,10 +35,11 @@ pub(crate) struct FlowTable {
     index: FlowIndex,
     wheel: FlowWheel,
     quotas: FlowQuotas,
-    hasher: SipHasher13,
+    hasher: FlowHasher,
     lives: Lives,
     /// The latest time that was told.
     now: Now,
+    endings: Endings,
 }
 
 impl FlowTable {
@@ -52,9 +54,10 @@ impl FlowTable {
             index: FlowIndex::new(capacity),
             wheel: FlowWheel::new(capacity),
             quotas,
-            hasher: SipHasher13::new_with_keys(hash_key.0, hash_key.1),
+            hasher: FlowHasher::new(hash_key),
             lives: settings.timeouts.into(),
             now: Now(0),
+            endings: Endings::new(),
         }
     }
 
@@ -72,11 +75,45 @@ impl FlowTable {
         let place = self.place_of(key, key.hash(&self.hasher))?;
         let flow = &self.flows[place as usize];
         if flow.is_expired(&self.lives, now) {
-            self.vacate(place);
+            self.expire_at(place);
             return None;
         }
         let epoch = flow.epoch;
         Some(FlowTicket { place, epoch })
+    }
+
+    /// The live entry of a key; one past its time is left for `find`.
+    pub fn peek(&mut self, key: &FlowKey, hash: u32, now: Now) -> Option<FlowTicket> {
+        let now = self.advance(now);
+        let place = self.place_of(key, hash)?;
+        let flow = &self.flows[place as usize];
+        let epoch = flow.epoch;
+        (!flow.is_expired(&self.lives, now)).then_some(FlowTicket { place, epoch })
+    }
+
+    pub fn hash(&self, key: &FlowKey) -> u32 {
+        key.hash(&self.hasher)
+    }
+
+    /// Where the number of an entry with this hash is.
+    pub fn place_of_number(&self, hash: u32) -> *const u8 {
+        self.index.place_of(hash)
+    }
+
+    /// The place of some entry with this hash, most likely the one.
+    pub fn first_with(&self, hash: u32) -> Option<u32> {
+        self.index.find(hash, |_| true)
+    }
+
+    /// Whatever is at a place, if it has ever been used.
+    pub fn entry(&self, place: u32) -> Option<&Flow> {
+        self.flows.get(place as usize)
+    }
+
+    /// An entry that is not past its time.
+    pub fn live(&self, ticket: FlowTicket, now: Now) -> Option<&Flow> {
+        let flow = self.flow(ticket)?;
+        (!flow.is_expired(&self.lives, self.now.max(now))).then_some(flow)
     }
 
     pub fn flow(&self, ticket: FlowTicket) -> Option<&Flow> {
@@ -108,6 +145,8 @@ impl FlowTable {
             self.make_room(payer, is_half_open)?;
         }
         if let Some(old) = old {
+            self.endings
+                .note(&self.flows[old.place as usize], Ending::Replaced);
             self.vacate(old.place);
         }
         let place = self.take_place(flow);
@@ -156,6 +195,7 @@ impl FlowTable {
                 self.arm(ticket.place);
                 if state == FlowState::Closing {
                     self.quotas.close(ticket.place);
+                    self.endings.close(&mut self.flows[ticket.place as usize]);
                 }
             }
         }
@@ -177,7 +217,7 @@ impl FlowTable {
                 break;
             };
             if self.flows[place as usize].is_expired(&self.lives, now) {
-                self.vacate(place);
+                self.expire_at(place);
             } else {
                 self.arm(place);
             }
@@ -194,6 +234,10 @@ impl FlowTable {
         let flow = self.flows.get(place)?;
         let is_live = flow.epoch % 2 == 1 && !flow.is_expired(&self.lives, self.now);
         is_live.then_some(flow)
+    }
+
+    pub fn endings(&mut self) -> &mut Endings {
+        &mut self.endings
     }
 
     pub fn lives(&self) -> &Lives {
@@ -230,11 +274,20 @@ impl FlowTable {
                 if let Err(reason) = self.quotas.evict(oldest, second) {
                     return Err(self.quotas.refuse(reason));
                 }
+                self.endings
+                    .note(&self.flows[oldest as usize], Ending::Evicted);
                 self.vacate(oldest);
                 Ok(())
             }
             Err(reason) => Err(self.quotas.refuse(reason)),
         }
+    }
+
+    /// Removes an entry that is past its time.
+    fn expire_at(&mut self, place: u32) {
+        let flow = &self.flows[place as usize];
+        self.endings.note(flow, Ending::of_expired(flow.state()));
+        self.vacate(place);
     }
 
     fn take_place(&mut self, mut flow: Flow) -> u32 {

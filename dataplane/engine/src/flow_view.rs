@@ -61,7 +61,7 @@ impl FlowView {
             time_left: Duration::from_nanos(left),
             sent: flow.sent(Side::Local),
             received: flow.sent(Side::Remote),
-            generation: flow.generation,
+            generation: flow.generation(),
             rule: flow.rule(),
             is_translated: flow.is_translated(),
         }

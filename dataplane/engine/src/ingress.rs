@@ -61,7 +61,7 @@ impl Walk<'_> {
         let payload_max = self.payload_max(handover, &admission);
         let outcome = outcome_for(handover, endpoint, &packet, payload_max)?;
         if let Some(admission) = &admission {
-            self.enter_at_target(handover, admission, &packet)?;
+            self.enter_at_target(handover, admission, endpoint, &packet)?;
         }
         self.carry_out(&change, &mut packet, frame)?;
         rewrite::forward(frame, &packet, next_hop, endpoint.own_mac);
@@ -96,6 +96,7 @@ impl Walk<'_> {
         &mut self,
         handover: &Handover,
         admission: &Admission,
+        endpoint: &Endpoint,
         packet: &Packet,
     ) -> Result<(), Drop> {
         let payer = self.payer_of(handover, admission);
@@ -108,6 +109,7 @@ impl Walk<'_> {
         {
             flow.set_translated(true);
         }
+        self.pair(handover, endpoint, entry);
         Ok(())
     }
 

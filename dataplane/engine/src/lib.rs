@@ -13,10 +13,12 @@ mod checksum;
 mod decide;
 mod drop;
 mod egress;
+mod endings;
 mod engine;
 mod exit_plan;
 mod extension_headers;
 mod flow;
+mod flow_hash;
 mod flow_index;
 mod flow_key;
 mod flow_quota;
@@ -28,6 +30,7 @@ mod fragment;
 mod fragment_table;
 mod frame;
 mod gauge;
+mod glance;
 mod hold;
 mod icmp_error;
 mod ingress;
@@ -44,9 +47,11 @@ mod record;
 mod reset;
 mod revoke;
 mod rewrite;
+mod round_trip;
 mod rule_hits;
 mod segment;
 mod service;
+mod shortcut;
 mod solicitation;
 mod tcp_header;
 mod tcp_state;
@@ -86,6 +91,7 @@ pub use service::{
     Frontend, FrontendConflict, FrontendKind, ServiceId, ServiceIndex, ServicePort, ServiceSpec,
     ServiceTable,
 };
+pub use shortcut::Foreseen;
 pub use solicitation::{SOLICITATION_LENGTH_MAX, solicit};
 pub use tcp_state::FlowState;
 pub use topology::{

@@ -2,6 +2,7 @@
 
 use crate::change::Seen;
 use crate::decide::{Question, decide};
+use crate::endings::{is_telling, totals_of};
 use crate::engine::EngineSettings;
 use crate::flow::{Flow, Side};
 use crate::flow_key::{FlowKey, Role, tuple_of};
@@ -198,6 +199,7 @@ impl Walk<'_> {
             }
             Admission::New { flow, .. } => {
                 let mut flow = *flow;
+                flow.set_telling(is_telling(self.snapshot, &flow));
                 flow.note(sender, packet, self.now);
                 self.flows.insert_for(payer, flow, self.now).map(Some)
             }
@@ -253,10 +255,10 @@ impl Walk<'_> {
         let Some(flow) = self.flows.flow(ticket) else {
             return Err(Drop::FlowUnknown);
         };
-        if flow.generation == self.snapshot.generation {
+        if flow.is_of(self.snapshot.generation) {
             return Ok(None);
         }
-        let (key, initiator) = (flow.key, flow.initiator());
+        let (key, initiator, totals) = (flow.key, flow.initiator(), totals_of(flow));
         match self.ask(subject, sender, &key, initiator, peer(), false) {
             Ok(verdict) => {
                 if let Some(flow) = self.flows.flow_mut(ticket) {
@@ -265,6 +267,7 @@ impl Walk<'_> {
                 Ok(Some(verdict))
             }
             Err(reason) => {
+                self.record.totals = totals;
                 self.owe_resets(subject, ticket);
                 self.flows.remove(ticket);
                 self.record.kind = RecordKind::Revoked(reason);

@@ -83,10 +83,15 @@ impl FlowPolicy {
         direction: Direction,
         is_audited: bool,
     ) -> Vec<Self> {
-        let (Some(tables), Some(subject)) = (&names.tables, subject) else {
-            return Vec::new();
-        };
-        Self::behind(tables, subject, direction, verdict, is_audited)
+        match (&names.tables, &names.extract, subject) {
+            (Some(tables), _, Some(subject)) => {
+                Self::behind(tables, subject, direction, verdict, is_audited)
+            }
+            (None, Some(extract), Some(subject)) => {
+                extract.behind(subject, direction, verdict, is_audited)
+            }
+            _ => Vec::new(),
+        }
     }
 
     /// What is behind one policy's word about a record; nothing when its names are gone.

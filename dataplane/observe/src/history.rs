@@ -1,12 +1,15 @@
 //! The last flows and drops, for any number of readers at their own pace.
 
-use super::cursor::{Cursor, Cursors};
+use super::copied::Copied;
+use super::cursor::{Cursor, Cursors, Gap};
 pub use super::event::Event;
 pub use super::names::Names;
 use super::names_table::NamesTable;
+use super::past::Past;
 use super::rate::Rate;
-use super::reader::{Position, Reader};
+use super::reader::{Place, Position, Reader};
 use super::ring::Ring;
+use super::segment::Segments;
 use super::stored::{Stored, nanoseconds, timestamp};
 use jiff::Timestamp;
 use portcullis_policy::Generation;
@@ -22,6 +25,7 @@ pub struct History {
     inner: Mutex<Inner>,
     pub(crate) arrived: Condvar,
     capacity: usize,
+    segments: Option<Arc<Segments>>,
 }
 
 /// What the lock guards.
@@ -48,7 +52,7 @@ pub struct HistoryCounts {
     pub written: u64,
     /// Records that were not, because the queue of a worker was full.
     pub unwritten: u64,
-    /// When the oldest event that is kept was.
+    /// When the oldest event that is kept in memory was.
     pub oldest: Option<Timestamp>,
     /// Bytes of memory for records; names are not in it.
     pub bytes: usize,
@@ -56,22 +60,27 @@ pub struct HistoryCounts {
     pub names: usize,
 }
 
-/// Events as they are copied out: unpacked by whoever reads them, in his own time.
-#[derive(Debug, Default)]
-pub(crate) struct Copied {
-    first: u64,
-    records: Vec<Stored>,
-    /// The names they refer to: few, and mostly one.
-    names: Vec<(u32, Generation, Arc<Names>)>,
-}
-
 impl History {
     /// A history of the last `capacity` events, at least one.
     #[must_use]
     pub fn new(capacity: usize) -> Self {
+        Self::make(capacity, None)
+    }
+
+    /// A history that goes on where the one on disk ends, and is read from there when its memory
+    /// does not reach back far enough. It does not write there: a `SegmentWriter` does.
+    #[must_use]
+    pub fn with_segments(capacity: usize, segments: Arc<Segments>) -> Self {
+        Self::make(capacity, Some(segments))
+    }
+
+    fn make(capacity: usize, segments: Option<Arc<Segments>>) -> Self {
+        let next = segments
+            .as_ref()
+            .map_or(0, |segments| segments.next_number());
         Self {
             inner: Mutex::new(Inner {
-                ring: Ring::new(0),
+                ring: Ring::new(next),
                 names: NamesTable::default(),
                 cursors: Cursors::default(),
                 rate: Rate::default(),
@@ -81,6 +90,7 @@ impl History {
             }),
             arrived: Condvar::new(),
             capacity: capacity.max(1),
+            segments,
         }
     }
 
@@ -139,10 +149,18 @@ impl History {
         }
     }
 
-    /// When the oldest event that is kept was.
+    /// When the oldest event that is kept was, in memory or on disk.
     #[must_use]
     pub fn oldest_time(&self) -> Option<Timestamp> {
-        self.lock().oldest_time()
+        let segments = self.segments.as_ref().map(|segments| segments.counts());
+        let on_disk = segments.and_then(|counts| counts.oldest);
+        on_disk.or_else(|| self.lock().oldest_time())
+    }
+
+    /// What is kept on disk, where that is asked for.
+    #[must_use]
+    pub const fn segments(&self) -> Option<&Arc<Segments>> {
+        self.segments.as_ref()
     }
 
     /// Events a second, over the minute before `now`.
@@ -157,40 +175,91 @@ impl History {
         self.reader_at(Position::Oldest)
     }
 
-    /// A reader that begins elsewhere. What is not kept any more when it begins it has not missed.
+    /// A reader that begins elsewhere: on disk, where memory does not reach back far enough. What is
+    /// not kept any more when it begins it has not missed.
     #[must_use]
     pub fn reader_at(self: &Arc<Self>, position: Position) -> Reader {
+        let since = match position {
+            Position::Since(time) => Some(time),
+            _ => None,
+        };
+        if let Some(past) = self.past(position) {
+            return Reader::new(Arc::clone(self), Place::Past(past), since);
+        }
         let mut inner = self.lock();
         let (oldest, next) = (inner.ring.oldest(), inner.ring.next());
-        let (start, since) = match position {
-            Position::Oldest => (oldest, None),
-            Position::Newest => (next, None),
-            Position::Since(time) => (inner.ring.seek(nanoseconds(time)), Some(time)),
-            Position::Number(number) => (number.clamp(oldest, next), None),
+        let start = match position {
+            Position::Oldest => oldest,
+            Position::Newest => next,
+            Position::Since(time) => inner.ring.seek(nanoseconds(time)),
+            Position::Number(number) => number.clamp(oldest, next),
         };
-        let unwritten = inner.unwritten;
-        let place = inner.cursors.add(Cursor {
-            next: start,
-            missed: None,
-            unwritten,
-        });
-        Reader::new(Arc::clone(self), place, since)
+        let place = inner.begin(start, None);
+        Reader::new(Arc::clone(self), Place::Memory(place), since)
+    }
+
+    /// Where a position lies on disk, if it is older than memory.
+    fn past(&self, position: Position) -> Option<Past> {
+        let segments = self.segments.as_ref()?;
+        let inner = self.lock();
+        let (oldest, oldest_time) = (inner.ring.oldest(), inner.oldest_time());
+        drop(inner);
+        let (place, number) = match position {
+            Position::Since(time) if oldest_time.is_none_or(|oldest| time < oldest) => {
+                (segments.block_since(time)?, 0)
+            }
+            Position::Number(number) if number < oldest => (segments.block_from(number)?, number),
+            _ => return None,
+        };
+        let is_older = place.first() < oldest;
+        is_older.then(|| Past::new(Arc::clone(segments), &place, number))
+    }
+
+    /// The place in memory of a reader that comes from disk. While it must go on there, the number
+    /// that memory begins with; `is_at_end` tells that it cannot.
+    pub(crate) fn arrive(&self, past: &Past, is_at_end: bool) -> Result<usize, u64> {
+        let mut inner = self.lock();
+        let oldest = inner.ring.oldest();
+        let next = past.next();
+        if next >= oldest {
+            let next = next.min(inner.ring.next());
+            return Ok(inner.begin(next, None));
+        }
+        if !is_at_end {
+            return Err(oldest);
+        }
+        let gap = Gap {
+            count: oldest - next,
+            first: past.time(),
+            last: inner.oldest_time().unwrap_or_else(|| past.time()),
+        };
+        Ok(inner.begin(oldest, Some(gap)))
     }
 
     /// The events before a number, the last one first: at most `max`, and no more than are copied at
-    /// one time. Empty when no older ones are kept.
+    /// one time. Empty when no older ones are kept, on disk neither.
     #[must_use]
     pub fn events_before(&self, number: u64, max: usize) -> Vec<Event> {
+        let count = max.min(BATCH);
         let inner = self.lock();
+        let oldest = inner.ring.oldest();
         let end = number.min(inner.ring.next());
-        let count = max.min(BATCH) as u64;
-        let first = end.saturating_sub(count).max(inner.ring.oldest());
+        let first = end.saturating_sub(count as u64).max(oldest);
         let copied = inner.copy(
             first,
             usize::try_from(end.saturating_sub(first)).unwrap_or(0),
         );
         drop(inner);
         let mut events: Vec<_> = copied.events().collect();
+        let mut end = end.min(oldest);
+        while let Some(segments) = self.segments.as_ref().filter(|_| events.is_empty())
+            && let Some(place) = segments.block_before(end)
+        {
+            events = segments.read(&place).unwrap_or_default();
+            events.retain(|event| event.number < end);
+            events.drain(..events.len().saturating_sub(count));
+            end = place.first();
+        }
         events.reverse();
         events
     }
@@ -223,24 +292,19 @@ impl Inner {
         gone
     }
 
+    /// The place of a reader that reads this event next.
+    fn begin(&mut self, next: u64, missed: Option<Gap>) -> usize {
+        let unwritten = self.unwritten;
+        self.cursors.add(Cursor {
+            next,
+            missed,
+            unwritten,
+        })
+    }
+
     /// Copies events out.
     fn copy(&self, first: u64, max: usize) -> Copied {
-        let mut copied = Copied {
-            first,
-            ..Copied::default()
-        };
-        let records = (first..).map_while(|number| self.ring.get(number));
-        copied.records.extend(records.take(max.min(BATCH)));
-        for record in &copied.records {
-            let place = record.names;
-            let is_known = |(known, ..): &(u32, Generation, Arc<Names>)| *known == place;
-            if !copied.names.iter().rev().any(is_known)
-                && let Some((generation, names)) = self.names.get(place)
-            {
-                copied.names.push((place, generation, Arc::clone(names)));
-            }
-        }
-        copied
+        Copied::new(&self.ring, &self.names, first, max.min(BATCH))
     }
 
     /// Copies what a reader has not seen, and moves it on.
@@ -251,7 +315,7 @@ impl Inner {
         let first = cursor.next;
         let copied = self.copy(first, max);
         if let Some(cursor) = self.cursors.get_mut(place) {
-            cursor.next = first + copied.records.len() as u64;
+            cursor.next = first + copied.len() as u64;
         }
         copied
     }
@@ -270,7 +334,7 @@ impl Inner {
     }
 
     /// What a reader has missed and what workers have lost since it was told last.
-    pub(crate) fn take_lost(&mut self, place: usize) -> (Option<super::Gap>, u64) {
+    pub(crate) fn take_lost(&mut self, place: usize) -> (Option<Gap>, u64) {
         let Some(cursor) = self.cursors.get_mut(place) else {
             return (None, 0);
         };
@@ -281,28 +345,5 @@ impl Inner {
     fn oldest_time(&self) -> Option<Timestamp> {
         let oldest = self.ring.get(self.ring.oldest())?;
         Some(timestamp(oldest.time))
-    }
-}
-
-impl Copied {
-    /// How many there are.
-    pub(crate) fn len(&self) -> usize {
-        self.records.len()
-    }
-
-    /// Unpacks them.
-    pub(crate) fn events(&self) -> impl Iterator<Item = Event> {
-        (self.first..)
-            .zip(&self.records)
-            .filter_map(|(number, record)| {
-                let known = |(place, ..): &&(u32, Generation, Arc<Names>)| *place == record.names;
-                let (_, generation, names) = self.names.iter().find(known)?;
-                Some(Event {
-                    number,
-                    time: record.time(),
-                    record: record.record(*generation),
-                    names: Arc::clone(names),
-                })
-            })
     }
 }

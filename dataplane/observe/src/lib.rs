@@ -2,6 +2,7 @@
 //!
 //! No threads, no sockets, no async runtime: those are `portcullis` and `portcullis-hubble`.
 
+mod copied;
 mod cursor;
 mod drop_reason;
 mod event;
@@ -16,10 +17,13 @@ mod history;
 mod judgement;
 mod label_selector;
 mod names;
+mod names_extract;
 mod names_table;
+mod past;
 mod rate;
 mod reader;
 mod ring;
+mod segment;
 mod sighting;
 mod stored;
 mod uuid;
@@ -40,7 +44,9 @@ pub use history::{History, HistoryCounts};
 pub use judgement::Judgement;
 pub use label_selector::LabelSelector;
 pub use names::Names;
+pub use names_extract::NamesExtract;
 pub use reader::{Batch, Position, Reader};
+pub use segment::{SegmentSettings, SegmentWriter, Segments, SegmentsCounts};
 pub use sighting::{Aspect, FlowVerdict, Party, Point, Sighting};
 pub use stored::Stored;
 pub use uuid::Uuid;

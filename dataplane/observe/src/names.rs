@@ -1,8 +1,9 @@
 //! Who was who in one generation.
 
 use super::flow::FlowEnd;
-use portcullis_engine::{EndpointId, ExitPlan, ServiceTable};
-use portcullis_policy::{Identity, PolicyIndex, Tables};
+use super::names_extract::NamesExtract;
+use portcullis_engine::{EndpointId, ExitPlan, Frontend, ServiceTable};
+use portcullis_policy::{Identity, PolicyIndex, Protocol, Tables};
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -20,6 +21,8 @@ pub struct Names {
     pub services: Arc<ServiceTable>,
     /// How packets leave.
     pub exits: Arc<ExitPlan>,
+    /// What is left of tables that are gone, as text.
+    pub extract: Option<Box<NamesExtract>>,
 }
 
 impl Names {
@@ -43,16 +46,37 @@ impl Names {
             || (String::new(), String::new()),
             |(namespace, name)| (namespace.clone(), name.clone()),
         );
-        let labels = match &self.tables {
-            Some(tables) => tables.labels(identity).to_vec(),
-            None => Vec::new(),
-        };
         FlowEnd {
             identity: identity.0,
             namespace,
             pod_name,
-            labels,
+            labels: self.labels(identity).to_vec(),
         }
+    }
+
+    /// The labels of an identity, sorted, `k8s:app=web`; none for an unknown one.
+    #[must_use]
+    pub fn labels(&self, identity: Identity) -> &[String] {
+        match (&self.tables, &self.extract) {
+            (Some(tables), _) => tables.labels(identity),
+            (None, Some(extract)) => extract.labels(identity),
+            (None, None) => &[],
+        }
+    }
+
+    /// Namespace and name of the service that is reached at an address.
+    #[must_use]
+    pub fn service(&self, address: IpAddr, protocol: Protocol, port: u16) -> Option<(&str, &str)> {
+        if let Some(extract) = &self.extract {
+            return extract.service(address, protocol, port);
+        }
+        let frontend = Frontend {
+            address,
+            protocol,
+            port,
+        };
+        let (_, service, _) = self.services.find(frontend)?;
+        Some((&service.namespace, &service.name))
     }
 
     /// Names who is at an address.

@@ -3,6 +3,7 @@
 use super::cursor::Gap;
 use super::event::Event;
 use super::history::History;
+use super::past::Past;
 use jiff::Timestamp;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
@@ -35,13 +36,22 @@ pub struct Batch {
 #[derive(Debug)]
 pub struct Reader {
     history: Arc<History>,
-    place: usize,
+    place: Place,
     /// Earlier events are passed over: they are only nearly in the order of their times.
     since: Option<Timestamp>,
 }
 
+/// Memory or disk.
+#[derive(Debug)]
+pub(crate) enum Place {
+    /// The number of its cursor.
+    Memory(usize),
+    /// On its way to memory.
+    Past(Past),
+}
+
 impl Reader {
-    pub(crate) const fn new(history: Arc<History>, place: usize, since: Option<Timestamp>) -> Self {
+    pub(crate) const fn new(history: Arc<History>, place: Place, since: Option<Timestamp>) -> Self {
         Self {
             history,
             place,
@@ -54,24 +64,64 @@ impl Reader {
     pub fn read(&mut self, max: usize) -> Batch {
         let mut batch = Batch::default();
         while batch.events.len() < max {
-            let mut inner = self.history.lock();
-            if batch.events.is_empty() {
-                let (lost, unwritten) = inner.take_lost(self.place);
-                batch.lost = Gap::both(batch.lost, lost);
-                batch.unwritten += unwritten;
-            } else if inner.has_missed(self.place) {
-                // What is missed stands before the events of a batch.
+            let goes_on = match &self.place {
+                Place::Memory(place) => self.read_memory(*place, &mut batch, max),
+                Place::Past(_) => self.read_past(&mut batch, max),
+            };
+            if !goes_on {
                 break;
             }
-            let copied = inner.copy_for(self.place, max - batch.events.len());
-            drop(inner);
-            if copied.len() == 0 {
-                break;
-            }
-            let wanted = |event: &Event| self.since.is_none_or(|since| event.time >= since);
-            batch.events.extend(copied.events().filter(wanted));
         }
         batch
+    }
+
+    /// Copies a piece of memory. False when the batch ends here.
+    fn read_memory(&self, place: usize, batch: &mut Batch, max: usize) -> bool {
+        let mut inner = self.history.lock();
+        if batch.events.is_empty() {
+            let (lost, unwritten) = inner.take_lost(place);
+            batch.lost = Gap::both(batch.lost, lost);
+            batch.unwritten += unwritten;
+        } else if inner.has_missed(place) {
+            // What is missed stands before the events of a batch.
+            return false;
+        }
+        let copied = inner.copy_for(place, max - batch.events.len());
+        drop(inner);
+        let since = self.since;
+        let wanted = |event: &Event| since.is_none_or(|since| event.time >= since);
+        batch.events.extend(copied.events().filter(wanted));
+        copied.len() > 0
+    }
+
+    /// Reads on on disk, or goes over to memory. False when the batch ends here.
+    fn read_past(&mut self, batch: &mut Batch, max: usize) -> bool {
+        let Place::Past(past) = &mut self.place else {
+            return true;
+        };
+        while batch.events.len() < max {
+            if past.has_lost() && !batch.events.is_empty() {
+                return false;
+            }
+            batch.lost = Gap::both(batch.lost, past.take_lost());
+            if let Some(event) = past.event() {
+                if self.since.is_none_or(|since| event.time >= since) {
+                    batch.events.push(event);
+                }
+            } else if !past.has_lost() {
+                let mut arrived = self.history.arrive(past, false);
+                if let Err(end) = arrived
+                    && !past.turn_page(end)
+                {
+                    arrived = self.history.arrive(past, true);
+                }
+                if let Ok(place) = arrived {
+                    self.place = Place::Memory(place);
+                    return true;
+                }
+            }
+        }
+        true
     }
 
     /// Waits for something new. False when the history was closed.
@@ -80,7 +130,11 @@ impl Reader {
         if inner.is_closed {
             return false;
         }
-        if inner.has_more(self.place) {
+        let has_more = match self.place {
+            Place::Memory(place) => inner.has_more(place),
+            Place::Past(_) => true,
+        };
+        if has_more {
             return true;
         }
         let (inner, _) = self
@@ -94,6 +148,8 @@ impl Reader {
 
 impl Drop for Reader {
     fn drop(&mut self) {
-        self.history.lock().cursors.remove(self.place);
+        if let Place::Memory(place) = self.place {
+            self.history.lock().cursors.remove(place);
+        }
     }
 }

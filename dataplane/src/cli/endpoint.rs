@@ -2,7 +2,9 @@
 
 use super::{EndpointAddArgs, EndpointCommand, Output};
 use crate::endpoint::{self, AddRequest, DelRequest, EndpointError, Manifest};
+use crate::ipc::{self, Answer, Request};
 use serde_json::json;
+use std::path::Path;
 
 /// Makes, removes or lists pods.
 pub fn endpoint(command: EndpointCommand) -> Result<(), String> {
@@ -17,6 +19,11 @@ pub fn endpoint(command: EndpointCommand) -> Result<(), String> {
             namespace,
             state,
         }),
+        EndpointCommand::Move {
+            pod,
+            worker,
+            socket,
+        } => return move_pod(&socket, pod, worker),
         EndpointCommand::List { state, output } => {
             endpoint::list(&state).map(|pods| list(&pods, output))
         }
@@ -47,6 +54,18 @@ fn add(args: EndpointAddArgs) -> Result<(), EndpointError> {
         pod.namespace, pod.name
     );
     Ok(())
+}
+
+/// Has the daemon move a pod to another worker.
+fn move_pod(socket: &Path, pod: String, worker: u16) -> Result<(), String> {
+    match ipc::ask(socket, &Request::Move { pod, worker })?.next() {
+        Some(Ok(Answer::Done(said))) => {
+            println!("moved {said}");
+            Ok(())
+        }
+        Some(Ok(Answer::Error(fault)) | Err(fault)) => Err(fault),
+        _ => Err("the daemon gave no answer".into()),
+    }
 }
 
 fn list(pods: &[Manifest], output: Output) {

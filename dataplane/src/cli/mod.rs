@@ -1,15 +1,22 @@
 //! The command line: what people type, and what they see.
 
 mod endpoint;
+mod filter_fields;
+mod filters;
+mod flow_format;
 mod flows;
+mod moment;
 mod nat;
 mod observe;
 mod policy;
 mod service;
 mod status;
+mod top;
+mod why;
 
 use crate::ipc::SOCKET_PATH;
-use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
+use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
+use policy::recorded;
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -54,8 +61,9 @@ effect at once, all of it or nothing. `config.yaml` in it holds the settings of 
   policyAuditMode: false           # true: enforce nothing, report what would be denied (AUDIT)
   allowLocalhost: always           # always: kubelet probes pass default deny; policy
   compat: portcullis               # portcullis, cilium: whose reading where the two differ
-  workers: {count: 1, cores: [0]}  # threads of the packet path, and where they are pinned
-  xdpMode: generic                 # generic: 64 KB segments cross whole; native
+  workers:                         # threads of the packet path, where they are pinned (chosen
+    {count: 1, cores: [], rehome: false} # unless named), whether pods that starve others move
+  xdpMode: auto                    # tried at the start; generic: 64 KB segments cross whole; native
   umemFrames: 16384                # chunks of 4 KiB of packet memory
   masquerade: false                # true: pods' traffic to outside has the uplink's address
   masqueradeExcludedCIDRs: []      # blocks outside that see pods' own addresses all the same
@@ -69,7 +77,21 @@ effect at once, all of it or nothing. `config.yaml` in it holds the settings of 
     /// Shows endpoints, identities, generations, counters and faults of the daemon.
     Status(StatusArgs),
     /// Shows flows and drops with the policy that decided, one a line.
-    Observe(ObserveArgs),
+    #[command(after_help = observe::EXAMPLES)]
+    Observe(Box<observe::ObserveArgs>),
+    /// Explains one recorded flow: who, which policies select whom, which rule decided or nearly did.
+    #[command(after_help = "\
+  portcullis observe --verdict DROPPED --last 5      # the number stands at the end of each line
+  portcullis why 4711
+  portcullis why 8a1c0b                              # the first digits of a uuid
+  portcullis why --last-denied -o json
+
+It is explained by the documents of its time, not by those in force now: for those ask
+`portcullis policy explain`. Exit codes: 0 explained; 1 it is not kept, or not alone.")]
+    Why(why::WhyArgs),
+    /// Shows who talks most, or is denied most: connections, drops, packets, bytes.
+    #[command(after_help = top::EXAMPLES)]
+    Top(Box<top::TopArgs>),
     /// Shows the flows that are open now, one a line: who, state, traffic, translation, policy.
     #[command(after_help = "\
 SENT and RECEIVED are packets/bytes of IP, from the source's view. Addresses are those that policy
@@ -171,39 +193,6 @@ pub struct StatusArgs {
     pub socket: PathBuf,
 }
 
-/// Arguments of `observe`.
-#[derive(Debug, Args)]
-pub struct ObserveArgs {
-    /// Stays, and shows what comes.
-    #[arg(short, long)]
-    pub follow: bool,
-    /// How many of the past; all that are kept unless `--follow` is given, then none.
-    #[arg(long, value_name = "N")]
-    pub last: Option<usize>,
-    /// Only this verdict: FORWARDED, DROPPED, AUDIT (passed, though a policy that is only audited
-    /// denies it).
-    #[arg(long, value_name = "VERDICT", ignore_case = true, value_parser = ["FORWARDED", "DROPPED", "AUDIT"])]
-    pub verdict: Vec<String>,
-    /// Only flows from or to this pod: `namespace/name`, `namespace/` or `name`.
-    #[arg(long, value_name = "POD")]
-    pub pod: Vec<String>,
-    /// Only this protocol: tcp, udp, sctp, icmp, icmpv4, icmpv6.
-    #[arg(long, value_name = "PROTOCOL")]
-    pub protocol: Vec<String>,
-    /// Only this port, at either end.
-    #[arg(long, value_name = "PORT")]
-    pub port: Vec<u16>,
-    /// Only drops for this reason, by the key that `status` shows.
-    #[arg(long, value_name = "REASON")]
-    pub drop_reason: Vec<String>,
-    /// How to print.
-    #[arg(short, long, value_enum, default_value_t)]
-    pub output: Output,
-    /// Unix socket of the daemon.
-    #[arg(long, value_name = "PATH", default_value = SOCKET_PATH)]
-    pub socket: PathBuf,
-}
-
 /// What to do with policies.
 #[derive(Debug, Subcommand)]
 pub enum PolicyCommand {
@@ -256,6 +245,31 @@ Exit codes: 0 no verdict changes; 4 some do; 1 the documents could not be read."
         #[arg(short, long, value_enum, default_value_t)]
         output: Output,
     },
+    /// Suggests the least policies that allow what was recorded, one for each workload.
+    #[command(after_help = "\
+Each policy names the pods by the fewest labels that tell them from all others, and allows exactly the
+peers and ports that were seen; all else is denied. Addresses outside are named one by one, or as the
+world where a port has more than 16. It is as good as what was recorded: watch for as long as your
+rarest job takes, then look at what is suggested and try it.
+
+  portcullis policy suggest -n shop > shop.yaml
+  portcullis policy check shop.yaml
+  portcullis policy replay shop.yaml                 # what of what was recorded would change
+  cp shop.yaml /etc/portcullis/state/
+
+What cannot be said in this kind of policy is told on standard error.
+Exit codes: 0 suggested; 1 nothing is recorded, or it failed.")]
+    Suggest(recorded::SuggestArgs),
+    /// Tells which recorded connections would change their verdict under other documents.
+    #[command(after_help = "\
+  portcullis policy replay new.yaml                  # as it would be with these documents, too
+  portcullis policy replay ./state --replace         # with these policies instead of those in force
+  portcullis policy replay new.yaml --enforcement-mode always --since 1d
+
+Of a directory `config.yaml` counts, too. Pods that are gone are judged by the labels they had.
+
+Exit codes: 0 nothing recorded would newly be denied; 1 something would, or it failed.")]
+    Replay(recorded::ReplayArgs),
     /// Lists what could go: rules that decided nothing, policies that select no pod, rules that others
     /// always forestall.
     ///
@@ -328,6 +342,25 @@ pub enum EndpointCommand {
         #[arg(long, value_name = "DIR")]
         state: PathBuf,
     },
+    /// Moves a pod of the running daemon to another worker.
+    #[command(after_help = "\
+What it costs: what is sent to the pod in the next few milliseconds is lost, and counted as
+endpoint_gone; what it sends waits. TCP connections go on where policy allows them, because the new
+worker takes over connections in mid-stream for 30 s, as after a start. Connections that were
+translated at the pod (to services) are ended by a reset. A new daemon places pods anew.
+
+  portcullis status                                   # Hot: which pod takes how much of its worker
+  portcullis endpoint move shop/web --worker 1")]
+    Move {
+        /// The pod, NAMESPACE/NAME.
+        pod: String,
+        /// The worker's number, as `status` has it.
+        #[arg(long)]
+        worker: u16,
+        /// Unix socket of the daemon.
+        #[arg(long, value_name = "PATH", default_value = SOCKET_PATH)]
+        socket: PathBuf,
+    },
     /// Lists the pods of a state directory that have an interface here.
     List {
         /// Directory of manifests.
@@ -373,11 +406,16 @@ pub struct EndpointAddArgs {
 /// Does what the command line says.
 #[must_use]
 pub fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let matches = Cli::command().get_matches();
+    let cli = Cli::from_arg_matches(&matches).unwrap_or_else(|e| e.exit());
+    // The order of filters is only here.
+    let typed = matches.subcommand().map_or(&matches, |(_, typed)| typed);
     let done = match cli.command {
         Command::Run(args) => crate::daemon::run(&args),
         Command::Status(args) => return status::status(&args),
-        Command::Observe(args) => observe::observe(&args),
+        Command::Observe(args) => observe::observe(&args, typed),
+        Command::Why(args) => why::why(&args),
+        Command::Top(args) => top::top(&args, typed),
         Command::Flows(args) => flows::flows(&args),
         Command::Nat(args) => nat::nat(&args),
         Command::Service(args) => service::service(&args),

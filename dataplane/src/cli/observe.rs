@@ -1,34 +1,98 @@
 //! `portcullis observe`.
 
-use super::{ObserveArgs, Output, paint};
-use crate::ipc::{self, Answer, Request};
-use crate::observe::{Filter, Flow};
-use anstyle::AnsiColor;
-use std::io::{self, Write};
+use super::filters::{self, FilterArgs};
+use super::flow_format::{FlowOutput, PrintArgs, Printer};
+use super::moment::moment;
+use crate::ipc::{self, Answer, Request, SOCKET_PATH};
+use crate::recall::Ask;
+use clap::{ArgMatches, Args};
+use jiff::Timestamp;
+use std::io;
+use std::path::PathBuf;
+
+/// What it can do, by example.
+pub const EXAMPLES: &str = "\
+What has happened:
+  portcullis observe --last 20                              # the last 20
+  portcullis observe --since 5m --verdict DROPPED           # what was dropped in five minutes
+  portcullis observe --pod frontend/web --to-port 443       # of one pod, to one port
+  portcullis observe -n shop --not --protocol udp           # a namespace, without UDP
+  portcullis observe -l 'app in (web,api)' --not --fqdn '*.cluster.local'
+What happens now:
+  portcullis observe -f --from-pod frontend/ --to-pod backend/
+  portcullis observe -f --last 10 -o compact --print-policy-names
+For machines:
+  portcullis observe -o json | jq 'select(.verdict == \"DROPPED\") | .reason'
+  portcullis observe -o json --field-mask time,source.pod_name,destination_port
+  portcullis observe -o jsonpb --all > flows.json           # Hubble reads it: --input-file
+Why one of them passed or not, by the number or uuid that is printed:
+  portcullis why 4711
+  portcullis why --last-denied
+
+A filter that is given twice means one or the other; different filters must all hold. --not negates
+the filter after it. Events that this reader or a worker was too slow for are told on standard error:
+how many, from when to when.";
+
+/// Arguments of `observe`.
+#[derive(Debug, Args)]
+pub struct ObserveArgs {
+    /// Stays, and shows what comes.
+    #[arg(short, long)]
+    pub follow: bool,
+    /// How many of the last; all that are kept unless `--follow` is given, then none.
+    #[arg(long, value_name = "N")]
+    pub last: Option<usize>,
+    /// How many of the first.
+    #[arg(long, value_name = "N", conflicts_with_all = ["last", "follow"])]
+    pub first: Option<usize>,
+    /// All that are kept.
+    #[arg(long, conflicts_with_all = ["last", "first"])]
+    pub all: bool,
+    /// Not before: so long ago (5m, 1h30m, 3d) or a time (2026-11-28T19:00:00Z).
+    #[arg(long, value_name = "TIME", value_parser = moment)]
+    pub since: Option<Timestamp>,
+    /// Not after.
+    #[arg(long, value_name = "TIME", value_parser = moment)]
+    pub until: Option<Timestamp>,
+    /// Also how connections go on and end, with their packets and bytes.
+    #[arg(long)]
+    pub endings: bool,
+    /// Which ones.
+    #[command(flatten)]
+    pub filters: FilterArgs,
+    /// How to print.
+    #[command(flatten)]
+    pub print: PrintArgs,
+    /// Unix socket of the daemon.
+    #[arg(long, value_name = "PATH", default_value = SOCKET_PATH)]
+    pub socket: PathBuf,
+}
 
 /// Shows flows and drops until there are no more, or for ever with `--follow`.
-pub fn observe(args: &ObserveArgs) -> Result<(), String> {
-    let request = Request::Observe {
-        filter: Filter {
-            verdicts: args.verdict.clone(),
-            pods: args.pod.clone(),
-            protocols: args.protocol.clone(),
-            ports: args.port.clone(),
-            reasons: args.drop_reason.clone(),
-        },
-        last: args.last.or(args.follow.then_some(0)),
+pub fn observe(args: &ObserveArgs, matches: &ArgMatches) -> Result<(), String> {
+    let is_json = matches!(args.print.output, FlowOutput::Json | FlowOutput::Jsonpb);
+    if !args.print.field_mask.is_empty() && !is_json {
+        return Err("--field-mask: expected -o json or jsonpb with it".into());
+    }
+    if args.print.output == FlowOutput::Table && args.follow {
+        return Err("-o table: expected no --follow: columns fit once all rows are known".into());
+    }
+    let mut wanted = filters::wanted(matches)?;
+    wanted.has_endings = args.endings;
+    let is_past_wanted = args.all || args.since.is_some() || !args.follow;
+    let ask = Ask {
+        wanted,
+        since: args.since,
+        until: args.until,
+        first: args.first,
+        last: args.last.or((!is_past_wanted).then_some(0)),
         follow: args.follow,
     };
-    for answer in ipc::ask(&args.socket, &request)? {
+    let mut printer = Printer::new(&args.print);
+    for answer in ipc::ask(&args.socket, &Request::Observe(Box::new(ask)))? {
         let shown = match answer? {
-            Answer::Flow(flow) => show(&flow, args.output),
-            Answer::Lost(events) => {
-                anstream::eprintln!(
-                    "{}: {events} events went by unseen",
-                    paint("lost", AnsiColor::Yellow)
-                );
-                Ok(())
-            }
+            Answer::Flow(flow) => printer.print(&flow),
+            Answer::Lost(lost) => printer.print_lost(&lost),
             Answer::Error(fault) => return Err(fault),
             _ => Ok(()),
         };
@@ -38,29 +102,5 @@ pub fn observe(args: &ObserveArgs) -> Result<(), String> {
             other => other.map_err(|e| e.to_string())?,
         }
     }
-    Ok(())
-}
-
-fn show(flow: &Flow, output: Output) -> io::Result<()> {
-    match output {
-        Output::Json => {
-            let mut out = io::stdout().lock();
-            serde_json::to_writer(&mut out, flow)?;
-            out.write_all(b"\n")?;
-            out.flush()
-        }
-        Output::Text => {
-            let colour = match flow.verdict.as_str() {
-                "FORWARDED" => AnsiColor::Green,
-                "AUDIT" => AnsiColor::Yellow,
-                _ => AnsiColor::Red,
-            };
-            let line = flow
-                .line()
-                .replacen(&flow.verdict, &paint(&flow.verdict, colour), 1);
-            let mut out = anstream::stdout().lock();
-            writeln!(out, "{line}")?;
-            out.flush()
-        }
-    }
+    super::no_fault(printer.finish())
 }

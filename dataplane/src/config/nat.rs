@@ -126,7 +126,7 @@ fn timeout<'de, D: Deserializer<'de>>(from: D) -> Result<Duration, D::Error> {
 }
 
 /// Seconds of a duration in whole hours, minutes and seconds, each at most once, in this order.
-fn duration(text: &str) -> Option<u64> {
+pub(super) fn duration(text: &str) -> Option<u64> {
     let (mut rest, mut sum, mut is_given) = (text, 0_u64, false);
     for (unit, seconds) in [('h', 3600), ('m', 60), ('s', 1)] {
         if let Some((count, behind)) = rest.split_once(unit) {

@@ -77,7 +77,7 @@ impl Control {
     }
 
     /// Hands the workers a new snapshot, where anything in it is new, and waits until all use it.
-    fn publish(&mut self) {
+    pub(super) fn publish(&mut self) {
         let next = Generation(self.generation.0 + 1);
         let nodes = self.kernel.node_addresses();
         self.services
@@ -155,7 +155,7 @@ impl Control {
         }
     }
 
-    fn wait_until(&mut self, is_done: impl Fn(&Self) -> bool) -> bool {
+    pub(super) fn wait_until(&mut self, is_done: impl Fn(&Self) -> bool) -> bool {
         let until = Instant::now() + WORKER_PATIENCE;
         while !is_done(self) {
             if Instant::now() > until {
@@ -180,13 +180,7 @@ impl Control {
             EndpointKind::Pod | EndpointKind::Host => InterfaceKind::Whole,
         };
         self.redirect
-            .attach(
-                interface,
-                link,
-                u32::from(index.0),
-                kind,
-                self.config.xdp_mode,
-            )
+            .attach(interface, link, u32::from(index.0), kind, self.xdp_mode)
             .map_err(|e| e.to_string())?;
         let mut socket =
             Socket::open(&self.umem, interface, u32::from(index.0)).map_err(|e| e.to_string())?;
@@ -203,6 +197,7 @@ impl Control {
         self.workers[usize::from(slot.worker)].send(Command::Add {
             index,
             socket: Box::new(socket),
+            is_moved: false,
         });
         // Up only now: before, frames of the pod would have met no policy.
         self.netlink.set_up(link).map_err(|e| e.to_string())
@@ -236,9 +231,11 @@ impl Control {
                     // Dropped here: workers never free memory.
                     Reply::Replaced(snapshot, hits) => drop((snapshot, hits)),
                     Reply::Removed { index, socket } => {
-                        drop(socket);
-                        self.slots.release(index);
-                        self.is_stale = true;
+                        if let Some(socket) = self.take_moving(index, socket) {
+                            drop(socket);
+                            self.slots.release(index);
+                            self.is_stale = true;
+                        }
                     }
                     Reply::Learned { index, mac } => self.learn(index, mac),
                     Reply::NeighbourWanted { index, address } => self.resolve(index, address),

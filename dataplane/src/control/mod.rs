@@ -6,7 +6,9 @@ pub mod directory;
 mod documents;
 mod endpoints;
 pub mod exits;
+mod heat;
 pub mod host_pair;
+mod moving;
 pub mod publish;
 mod reconcile;
 mod services;
@@ -14,5 +16,7 @@ pub mod source;
 
 pub use documents::{Documents, settings_of};
 pub use endpoints::{SLOTS_MAX, Slot, SlotKey, Slots, Wanted};
+pub use heat::Heat;
+pub use moving::MoveRequest;
 pub use reconcile::{Control, Notice};
 pub use services::Services;

@@ -2,7 +2,9 @@
 
 use super::documents::{Documents, settings_of};
 use super::endpoints::{SlotKey, Slots, Wanted};
+use super::heat::Heat;
 use super::host_pair::NET_END;
+use super::moving::{MoveRequest, Moving};
 use super::publish::{self, KernelView};
 use super::services::Services;
 use super::source::{SourceError, SourceState};
@@ -11,7 +13,7 @@ use crate::netlink::Netlink;
 use crate::rings::{FreeFrames, Umem};
 use crate::status_view::StatusView;
 use crate::worker::WorkerHandle;
-use crate::xdp::Redirect;
+use crate::xdp::{Redirect, XdpMode};
 use portcullis_engine::{ExitPlan, MacAddress, Snapshot};
 use portcullis_policy::{
     Cidr, Compiler, DocumentError, Generation, IdentityAllocator, KnownNames, NodeFacts, Object,
@@ -40,6 +42,8 @@ pub enum Notice {
     Documents(Result<SourceState, SourceError>),
     /// Links, addresses, routes or neighbours changed.
     KernelChanged,
+    /// Somebody asks to move a pod to another worker.
+    Move(MoveRequest),
     /// End in order.
     Shutdown,
 }
@@ -48,6 +52,8 @@ pub enum Notice {
 pub struct Control {
     /// Settings in force.
     pub config: Config,
+    /// How the kernel program is attached.
+    pub xdp_mode: XdpMode,
     /// The kernel program.
     pub redirect: Redirect,
     /// Packet memory.
@@ -77,13 +83,16 @@ pub struct Control {
     pub(super) is_stale: bool,
     /// Interfaces that the kernel program is attached to, with or without an endpoint.
     pub(super) attached: BTreeSet<u32>,
+    pub(super) heat: Heat,
+    /// An endpoint on its way from one worker to another.
+    pub(super) moving: Option<Moving>,
 }
 
 impl Control {
     /// Control over what was made at start.
     #[must_use]
     pub fn new(
-        config: Config,
+        (config, xdp_mode): (Config, XdpMode),
         redirect: Redirect,
         umem: Arc<Umem>,
         workers: Vec<WorkerHandle>,
@@ -104,6 +113,7 @@ impl Control {
         ));
         Self {
             config,
+            xdp_mode,
             redirect,
             free: FreeFrames::new(&umem),
             umem,
@@ -123,6 +133,8 @@ impl Control {
             sampled: Instant::now(),
             is_stale: false,
             attached: BTreeSet::new(),
+            heat: Heat::default(),
+            moving: None,
         }
     }
 
@@ -143,12 +155,25 @@ impl Control {
                 self.take_kernel();
             }
             if self.sampled.elapsed() >= Duration::from_secs(1) {
-                self.sampled = Instant::now();
                 // What could not be attached may work now; the fault is in `status` meanwhile.
                 self.is_stale |= !self.waiting().is_empty();
-                self.view.sample(&self.workers, &self.redirect);
+                self.take_heat();
             }
         }
+    }
+
+    /// Once a second: what asks how much of the workers.
+    fn take_heat(&mut self) {
+        let seconds = self.sampled.elapsed().as_secs_f64();
+        self.sampled = Instant::now();
+        let counters: Vec<_> = self
+            .workers
+            .iter()
+            .map(|worker| Arc::clone(&worker.counters))
+            .collect();
+        self.heat.read(&self.slots, &counters, seconds);
+        self.rehome();
+        self.view.sample(&self.workers, &self.redirect, &self.heat);
     }
 
     /// Looks at a notice and all that wait behind it. False when it is time to end.
@@ -157,6 +182,7 @@ impl Control {
     /// several states of the documents only the last one counts.
     fn take_notices(&mut self, first: Notice, notices: &Receiver<Notice>) -> bool {
         let (mut documents, mut has_kernel_changed) = (None, false);
+        let mut moves = Vec::new();
         let mut next = Some(first);
         while let Some(notice) = next {
             match notice {
@@ -167,6 +193,7 @@ impl Control {
                     }
                     has_kernel_changed = true;
                 }
+                Notice::Move(request) => moves.push(request),
                 Notice::Shutdown => return false,
             }
             next = notices.try_recv().ok();
@@ -175,6 +202,7 @@ impl Control {
         if !documents.is_some_and(|state| self.take_documents(state)) {
             self.take_kernel();
         }
+        moves.iter().for_each(|request| self.take_move(request));
         true
     }
 

@@ -2,7 +2,10 @@
 
 use super::End;
 use super::traffic::{PROTOCOLS, Traffic};
-use portcullis_policy::{Direction, Document, Identity, Ports, Protocol, Tables, Verdict};
+use crate::observe::{FlowPolicy, words};
+use portcullis_policy::{
+    Direction, Document, Identity, PolicyIndex, Ports, Protocol, Tables, Verdict,
+};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 use std::fmt;
@@ -36,6 +39,46 @@ impl Judgement {
     pub fn is_audited(&self) -> bool {
         let mut audited = self.audited_egress.iter().chain(&self.audited_ingress);
         self.is_allowed() && audited.any(|verdict| !verdict.decision.is_allowed())
+    }
+
+    /// As `observe` would say it.
+    #[must_use]
+    pub fn verdict(&self) -> &'static str {
+        match (self.is_allowed(), self.is_audited()) {
+            (true, true) => "AUDIT",
+            (true, false) => "FORWARDED",
+            (false, _) => "DROPPED",
+        }
+    }
+
+    /// Forgets what a policy said that is not to count.
+    pub fn keep(&mut self, egress: bool, ingress: bool) {
+        if !egress {
+            (self.egress, self.audited_egress) = (None, None);
+        }
+        if !ingress {
+            (self.ingress, self.audited_ingress) = (None, None);
+        }
+    }
+
+    /// What decides, in words: of a denial only what denies.
+    #[must_use]
+    pub fn words(&self, tables: &Tables, from: &End, to: &End) -> String {
+        if self.is_unknown {
+            return "an address that is nobody's".into();
+        }
+        let is_allowed = self.is_allowed();
+        let side = |title, policy: Option<PolicyIndex>, verdict: Option<Verdict>, direction| {
+            let (policy, verdict) = (policy?, verdict?);
+            let by = FlowPolicy::behind(tables, policy, direction, verdict, false);
+            (verdict.decision.is_allowed() == is_allowed)
+                .then(|| words(title, verdict.decision, &by))
+        };
+        let sides = [
+            side("egress", from.policy, self.egress, Direction::Egress),
+            side("ingress", to.policy, self.ingress, Direction::Ingress),
+        ];
+        sides.into_iter().flatten().collect::<Vec<_>>().join("; ")
     }
 }
 

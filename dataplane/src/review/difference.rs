@@ -1,9 +1,8 @@
 //! What a change of documents changes: between whom, and on which ports.
 
-use super::allowed::{Boundaries, Judgement, judge, push};
+use super::allowed::{Boundaries, judge, push};
 use super::traffic::{PROTOCOLS, Traffic};
 use super::{Allowed, End, PortSpan, Reading};
-use crate::observe::{FlowPolicy, words};
 use portcullis_policy::{Cidr, Identity, PolicyIndex, Tables};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
@@ -92,7 +91,7 @@ fn changes(
             let before = judge(old, &from.old, &to.old, traffic).is_allowed();
             let after = judge(new, &from.new, &to.new, traffic);
             if before != after.is_allowed() {
-                let key = (after.is_allowed(), reason(new, from, to, &after));
+                let key = (after.is_allowed(), after.words(new, &from.new, &to.new));
                 push(found.entry(key).or_default(), name, first, last);
             }
         }
@@ -107,38 +106,6 @@ fn changes(
             reason,
         })
         .collect()
-}
-
-/// What decides after the change.
-fn reason(new: &Tables, from: &Both, to: &Both, judgement: &Judgement) -> String {
-    if judgement.is_unknown {
-        return "an address that is nobody's".into();
-    }
-    let mut parts = Vec::new();
-    let is_allowed = judgement.is_allowed();
-    for (title, policy, verdict, direction) in [
-        (
-            "egress",
-            from.new.policy,
-            judgement.egress,
-            portcullis_policy::Direction::Egress,
-        ),
-        (
-            "ingress",
-            to.new.policy,
-            judgement.ingress,
-            portcullis_policy::Direction::Ingress,
-        ),
-    ] {
-        let (Some(policy), Some(verdict)) = (policy, verdict) else {
-            continue;
-        };
-        if verdict.decision.is_allowed() == is_allowed {
-            let by = FlowPolicy::behind(new, policy, direction, verdict, false);
-            parts.push(words(title, verdict.decision, &by));
-        }
-    }
-    parts.join("; ")
 }
 
 /// The ends that both readings have, those that are alike in both together.

@@ -103,12 +103,7 @@ pub fn explain(reading: &Reading, question: &Question) -> Result<Explanation, St
         None
     };
     Ok(Explanation {
-        verdict: match (judgement.is_allowed(), judgement.is_audited()) {
-            (true, true) => "AUDIT",
-            (true, false) => "FORWARDED",
-            (false, _) => "DROPPED",
-        }
-        .into(),
+        verdict: judgement.verdict().into(),
         from: from.view(tables),
         to: to.view(tables),
         traffic: traffic.to_string(),

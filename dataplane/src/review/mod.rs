@@ -7,6 +7,9 @@ mod end;
 mod explain;
 mod matrix;
 mod reading;
+mod recorded;
+mod replay;
+mod suggest;
 mod traffic;
 mod unused;
 
@@ -17,5 +20,8 @@ pub use end::{End, EndView};
 pub use explain::{Explanation, Nearest, Question, Side, explain};
 pub use matrix::{Matrix, Pair, matrix};
 pub use reading::Reading;
+pub use recorded::{Outcome, RecordBook, RecordedConnection, RecordedEnd};
+pub use replay::{Candidate, Replay, ReplayChange, replay};
+pub use suggest::{KnownPod, PolicyKind, SuggestedPolicy, Suggestion, Wish, suggest};
 pub use traffic::Traffic;
 pub use unused::{Unused, unused};

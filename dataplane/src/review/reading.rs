@@ -1,14 +1,16 @@
 //! Documents and what they mean together: those of a directory, or those in force.
 
+use super::Candidate;
 use crate::config::Config;
 use crate::control::directory::read_state;
 use crate::control::host_pair::{GATEWAY_IPV4, GATEWAY_IPV6};
 use crate::control::source::{SourceFile, SourceState};
 use crate::control::{Documents, settings_of};
 use portcullis_policy::{
-    Compiler, Document, Generation, IdentityAllocator, KnownNames, NodeFacts, Object, Pod,
-    Settings, Tables,
+    Compiler, Document, EnforcementMode, Generation, IdentityAllocator, KnownNames, NodeFacts,
+    Object, Pod, Settings, Tables,
 };
+use std::collections::HashSet;
 use std::fs;
 use std::net::IpAddr;
 use std::path::Path;
@@ -96,6 +98,58 @@ impl Reading {
             facts,
             tables: Arc::new(tables),
         })
+    }
+
+    /// The same with the documents of a candidate: they take the place of those with the same name,
+    /// and if it says so, of all policies.
+    ///
+    /// # Errors
+    /// Every fault of every file, one a line.
+    pub fn with_candidate(&self, candidate: &Candidate) -> Result<Self, String> {
+        let texts = |errors: Vec<portcullis_policy::DocumentError>| {
+            let texts: Vec<_> = errors.iter().map(ToString::to_string).collect();
+            texts.join("\n")
+        };
+        let mut settings = match &candidate.config {
+            Some((name, text)) => settings_of(&Config::parse(name, text).map_err(texts)?),
+            None => self.settings.clone(),
+        };
+        settings.enforcement_mode = match candidate.enforcement_mode.as_deref() {
+            None => settings.enforcement_mode,
+            Some("default") => EnforcementMode::Default,
+            Some("always") => EnforcementMode::Always,
+            Some("never") => EnforcementMode::Never,
+            Some(other) => {
+                return Err(format!(
+                    "enforcement mode: expected default, always or never, found \"{other}\""
+                ));
+            }
+        };
+        let files = candidate.files.iter().map(|(name, text)| SourceFile {
+            name: name.clone(),
+            text: text.clone(),
+        });
+        let state = SourceState {
+            config: None,
+            files: files.collect(),
+        };
+        let added = Documents::default()
+            .parse(&state, &settings)
+            .map_err(texts)?;
+        let key = |of: &Document| {
+            let origin = &of.origin;
+            (origin.kind, origin.namespace.clone(), origin.name.clone())
+        };
+        let replaced: HashSet<_> = added.all().iter().map(|document| key(document)).collect();
+        let mut documents: Vec<_> = self
+            .documents
+            .iter()
+            .filter(|document| !(candidate.replaces && document.object.policy().is_some()))
+            .filter(|document| !replaced.contains(&key(document)))
+            .cloned()
+            .collect();
+        documents.extend(added.all().iter().cloned());
+        Self::of_documents(Arc::new(documents), settings, self.facts.clone()).map_err(texts)
     }
 
     /// The same with further pods, which need not exist anywhere.

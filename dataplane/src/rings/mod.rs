@@ -71,6 +71,8 @@ mod fill;
 mod frame;
 mod free;
 mod kernel;
+mod packets;
+mod prefetch;
 mod queues;
 mod socket;
 mod umem;
@@ -79,6 +81,8 @@ mod waiter;
 pub use error::{InterfaceLost, RingError};
 pub use frame::{Frame, PIECES_MAX, View};
 pub use free::FreeFrames;
+pub use packets::PacketSender;
+pub use prefetch::prefetch;
 pub use queues::{
     RING_ENTRIES_COMPLETION, RING_ENTRIES_FILL, RING_ENTRIES_RECEIVE, RING_ENTRIES_TRANSMIT,
 };

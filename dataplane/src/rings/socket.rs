@@ -58,6 +58,10 @@ pub struct Socket {
     /// Of those, the ones that the worker has been told of.
     chains_told: u64,
     frames_misplaced: u64,
+    /// System calls to send, since they were last asked for.
+    kicks: u64,
+    /// Whether a kick between two regular ones made no room.
+    is_stuck: bool,
     /// What the worker has been told of the kernel's losses.
     losses_told: KernelLosses,
 }
@@ -101,6 +105,8 @@ impl Socket {
             chains_too_long: 0,
             chains_told: 0,
             frames_misplaced: 0,
+            kicks: 0,
+            is_stuck: false,
             losses_told: KernelLosses::default(),
         })
     }
@@ -116,11 +122,23 @@ impl Socket {
     /// Never grows `batch` beyond its capacity. Fewer than asked for means that the ring is empty.
     #[inline]
     pub fn receive(&mut self, free: &mut FreeFrames, batch: &mut Vec<Frame>, most: usize) -> usize {
+        self.receive_pieces(free, batch, most, u32::MAX)
+    }
+
+    /// The same, and no more than `pieces_most` pieces: what is left of a packet comes next time.
+    #[inline]
+    pub fn receive_pieces(
+        &mut self,
+        free: &mut FreeFrames,
+        batch: &mut Vec<Frame>,
+        most: usize,
+        pieces_most: u32,
+    ) -> usize {
         self.check(free);
         let before = batch.len();
         let full = before + most.min(batch.capacity() - before);
         let mut pieces = 0;
-        while batch.len() < full {
+        while batch.len() < full && pieces < pieces_most {
             let Some(piece) = self.queues().receive.take() else {
                 break;
             };
@@ -210,8 +228,34 @@ impl Socket {
     /// The interface is gone, or down.
     #[inline]
     pub fn kick(&mut self, free: &mut FreeFrames) -> Result<(), InterfaceLost> {
+        self.is_stuck = false;
+        self.send_queued(free)
+    }
+
+    /// Kicks because the transmit ring is full. Says whether there may be room now.
+    ///
+    /// When a kick makes none, no other follows before the next [`Socket::kick`]: a destination
+    /// that takes nothing must not cost a system call for each frame to it.
+    #[inline]
+    pub fn make_room(&mut self, free: &mut FreeFrames) -> bool {
+        if self.is_stuck {
+            return false;
+        }
+        let before = self.transmit_chunks;
+        self.is_stuck = self.send_queued(free).is_err() || self.transmit_chunks >= before;
+        !self.is_stuck
+    }
+
+    /// System calls to send since this was last asked.
+    #[inline]
+    pub fn take_kicks(&mut self) -> u64 {
+        std::mem::take(&mut self.kicks)
+    }
+
+    fn send_queued(&mut self, free: &mut FreeFrames) -> Result<(), InterfaceLost> {
         let mut queued = self.queued();
         while queued > 0 && self.queues().transmit.needs_wakeup() {
+            self.kicks += 1;
             let sent = send(self.as_fd(), &[], SendFlags::DONTWAIT);
             self.reap(free);
             let left = self.queued();

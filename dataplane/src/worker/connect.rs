@@ -1,6 +1,7 @@
 //! Makes workers, and the queues between them.
 
 use super::BATCH;
+use super::foresight::Foresight;
 use super::handle::{Bell, Passed, WorkerHandle};
 use super::turn::Worker;
 use crate::rings::{FreeFrames, Waiter};
@@ -80,7 +81,10 @@ pub fn connect(parts: Vec<WorkerParts>) -> Result<Vec<(Worker, WorkerHandle)>, S
                 is_active: vec![false; slots],
                 waiter,
                 ready: Vec::with_capacity(READY_MAX),
+                first_served: 0,
+                served: Vec::with_capacity(READY_MAX),
                 batch: Vec::with_capacity(BATCH),
+                foresight: Foresight::new(BATCH),
                 held: [const { None }; HOLDS_MAX],
                 records: Vec::with_capacity(RECORDS_MAX),
                 inbox: (0..count).map(|from| queues[from][index].clone()).collect(),

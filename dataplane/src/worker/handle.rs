@@ -22,6 +22,8 @@ pub enum Command {
         index: EndpointIndex,
         /// Its socket, armed.
         socket: Box<Socket>,
+        /// Whether it was another worker's: its connections are under way.
+        is_moved: bool,
     },
     /// Give this interface back.
     Remove {

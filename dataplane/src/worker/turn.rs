@@ -1,7 +1,10 @@
 //! The loop of a worker: commands, frames, upkeep, sleep.
 
+use super::company::Company;
 use super::desk::Filled;
+use super::foresight::Foresight;
 use super::handle::{Bell, Command, Observed, Passed, Reply};
+use super::patience::Patience;
 use crate::counters::WorkerCounters;
 use crate::rings::{Frame, FreeFrames, Socket, Umem, Waiter};
 use crossbeam::queue::ArrayQueue;
@@ -10,8 +13,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-/// Turns without a frame before the worker sleeps: a reply often comes right behind its request.
-const IDLE_TURNS_MAX: u32 = 3;
 /// Frames that the kernel could not take are offered again this soon.
 const RETRY: Duration = Duration::from_millis(1);
 /// A sleeping worker looks at timeouts this often.
@@ -31,7 +32,12 @@ pub struct Worker {
     pub(super) is_active: Vec<bool>,
     pub(super) waiter: Waiter,
     pub(super) ready: Vec<u32>,
+    /// Where the service of ready interfaces begins, next time.
+    pub(super) first_served: usize,
+    /// What each of them took in this turn.
+    pub(super) served: Vec<Served>,
     pub(super) batch: Vec<Frame>,
+    pub(super) foresight: Foresight,
     /// Fragments ahead of the first of their datagram, at the slots that the engine names.
     pub(super) held: [Option<Frame>; HOLDS_MAX],
     pub(super) records: Vec<Record>,
@@ -49,6 +55,14 @@ pub struct Worker {
     pub(super) engine_lost: u64,
 }
 
+/// What one interface's frames took of a turn.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Served {
+    pub index: EndpointIndex,
+    pub frames: u32,
+    pub busy_ns: u64,
+}
+
 /// Nanoseconds of the monotonic clock.
 #[must_use]
 pub fn now() -> Now {
@@ -59,29 +73,49 @@ pub fn now() -> Now {
 impl Worker {
     /// Works until the process ends.
     pub fn run(mut self) -> ! {
-        let mut idle_turns = 0;
+        let mut patience = Patience::new();
+        let mut company = Company::of_this_thread(now());
+        // Looking long is for who is known to be alone.
+        let mut is_alone = false;
         loop {
             let moment = now();
             let commands = self.take_commands(moment);
             let passed = self.take_passed(moment);
             let received = self.take_ready(moment);
-            self.tend(moment);
+            if self.tend(moment) {
+                is_alone = !company.is_shared(moment);
+            }
             self.send_resets(moment);
             self.finish(moment);
             self.counters.turns.add(1);
-            idle_turns = if commands + passed + received > 0 {
-                0
-            } else {
-                idle_turns + 1
-            };
-            self.wait(idle_turns);
+            let has_worked = commands + passed + received > 0;
+            let ended = now();
+            if has_worked {
+                self.share_out(received, ended.0.saturating_sub(moment.0));
+            }
+            let is_over = patience.is_over(has_worked, is_alone, ended);
+            self.wait(is_over);
         }
     }
 
-    /// Finds out which interfaces have frames; sleeps when there has been nothing for some turns.
-    fn wait(&mut self, idle_turns: u32) {
+    /// Notes whose frames the turn was spent on. What the turn took after they were judged, kicks
+    /// above all, is shared out by their number.
+    fn share_out(&mut self, received: usize, turn_ns: u64) {
+        self.counters.busy_ns.add(turn_ns);
+        let judged: u64 = self.served.iter().map(|served| served.busy_ns).sum();
+        let rest = turn_ns.saturating_sub(judged);
+        for served in self.served.drain(..) {
+            let load = self.counters.load(served.index);
+            let part = rest * u64::from(served.frames) / (received as u64).max(1);
+            load.frames.add(u64::from(served.frames));
+            load.busy_ns.add(served.busy_ns + part);
+        }
+    }
+
+    /// Finds out which interfaces have frames; sleeps when there has been nothing for long enough.
+    fn wait(&mut self, may_sleep: bool) {
         let mut patience = Duration::ZERO;
-        if idle_turns > IDLE_TURNS_MAX {
+        if may_sleep {
             self.is_asleep.store(true, Ordering::SeqCst);
             // Whoever queued something before it could see the flag rang no bell.
             let has_mail = !self.commands.is_empty() || self.inbox.iter().any(|q| !q.is_empty());
@@ -111,7 +145,16 @@ impl Worker {
                     self.reply(Reply::Replaced(snapshot, hits));
                     self.counters.generation.set(generation.0);
                 }
-                Command::Add { index, socket } => self.add(index, socket),
+                Command::Add {
+                    index,
+                    socket,
+                    is_moved,
+                } => {
+                    if is_moved {
+                        self.engine.learn_midstream(moment);
+                    }
+                    self.add(index, socket);
+                }
                 Command::Remove { index } => {
                     self.engine.release_held(index);
                     self.resume_held(moment);
@@ -166,12 +209,12 @@ impl Worker {
         self.is_touched[usize::from(index.0)] = false;
     }
 
-    /// Once a second: timeouts of flows, fill depths of quiet interfaces.
-    fn tend(&mut self, moment: Now) {
+    /// Timeouts of flows; once a second fill depths of quiet interfaces, and then true.
+    fn tend(&mut self, moment: Now) -> bool {
         self.engine.expire(moment);
         self.resume_held(moment);
         if moment.0.saturating_sub(self.tended.0) < 1_000_000_000 {
-            return;
+            return false;
         }
         self.tended = moment;
         for (slot, socket) in self.sockets.iter_mut().enumerate() {
@@ -181,6 +224,8 @@ impl Worker {
             // Asking costs a system call, so quiet interfaces are left alone.
             if std::mem::take(&mut self.is_active[slot]) {
                 let new = socket.take_losses();
+                let load = self.counters.load(EndpointIndex(slot as u16));
+                load.lost.add(new.receive_dropped + new.receive_ring_full);
                 self.counters.fill_ring_empty.add(new.fill_ring_empty);
                 self.counters.receive_ring_full.add(new.receive_ring_full);
                 self.counters.receive_dropped.add(new.receive_dropped);
@@ -204,6 +249,7 @@ impl Worker {
             self.hint(Reply::Crowded(crowded));
         }
         self.counters.frames_free.set(u64::from(self.free.count()));
+        true
     }
 
     /// After the batch: one wake-up per interface, memory back, records out.
@@ -217,6 +263,7 @@ impl Worker {
             // When the interface is gone, control sees it and takes the socket back; when it is
             // down, the frames wait in the ring, and nobody for them.
             let is_lost = socket.kick(&mut self.free).is_err();
+            self.counters.kicks.add(socket.take_kicks());
             socket.refill(&mut self.free);
             if !is_lost && socket.has_pending() {
                 // The kernel could not take all of it now: the next turn tries again.
@@ -225,6 +272,7 @@ impl Worker {
                 self.untouch(position);
             }
         }
+        self.engine.tell_flows(moment, &mut self.records);
         for record in self.records.drain(..) {
             if self
                 .record_queue

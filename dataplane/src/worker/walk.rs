@@ -1,8 +1,8 @@
 //! A packet's walk as the worker sees it: receive, the engine's two halves, transmit.
 
-use super::BATCH;
 use super::handle::Passed;
-use super::turn::Worker;
+use super::turn::{Served, Worker, now};
+use super::{BATCH, PIECES};
 use crate::rings::{CHUNK_ROOM, Frame, Socket};
 use portcullis_engine::{
     Checksum, Drop, EndpointIndex, Handover, HoldSlot, Now, Outcome, segment, solicit,
@@ -51,37 +51,62 @@ impl Worker {
         let mut taken = 0;
         self.ready.clear();
         self.ready.extend(self.waiter.ready());
-        for position in 0..self.ready.len() {
-            let index = EndpointIndex(self.ready[position] as u16);
+        self.served.clear();
+        // Another one is first in each turn: who comes first finds the rings emptiest.
+        let (count, first) = (self.ready.len(), self.first_served);
+        self.first_served = first.wrapping_add(1);
+        let mut since = moment.0;
+        for turn in 0..count {
+            let index = EndpointIndex(self.ready[first.wrapping_add(turn) % count] as u16);
             let Some(socket) = self.sockets[usize::from(index.0)].as_mut() else {
                 continue;
             };
             let mut batch = std::mem::take(&mut self.batch);
-            socket.receive(&mut self.free, &mut batch, BATCH);
+            socket.receive_pieces(&mut self.free, &mut batch, BATCH, PIECES);
             for _ in 0..socket.take_chains_too_long() {
                 self.counters.dropped(Drop::ChainTooLong);
             }
             self.touch(index);
-            taken += batch.len();
-            for frame in batch.drain(..) {
+            let frames = batch.len();
+            taken += frames;
+            self.foresee(index, &mut batch);
+            for (number, frame) in batch.drain(..).enumerate() {
                 self.counters.received.add(1);
                 self.counters.received_bytes.add(frame.length() as u64);
-                self.egress(index, frame, moment);
+                self.egress(index, number, frame, moment);
                 self.resume_held(moment);
             }
             self.batch = batch;
+            let until = now().0;
+            self.served.push(Served {
+                index,
+                frames: frames as u32,
+                busy_ns: until.saturating_sub(since),
+            });
+            since = until;
         }
         taken
     }
 
-    /// The egress half, at the frame's source.
-    fn egress(&mut self, from: EndpointIndex, mut frame: Frame, moment: Now) {
+    /// Looks at all frames of a batch before the first is judged.
+    fn foresee(&mut self, from: EndpointIndex, batch: &mut [Frame]) {
+        self.foresight.begin();
+        for frame in &mut *batch {
+            let mut view = frame.view(&self.umem);
+            self.foresight.look(&self.engine, from, &view.bytes());
+        }
+        self.foresight.fetch(&self.engine);
+    }
+
+    /// The egress half, at the source of a frame with this number in its batch.
+    fn egress(&mut self, from: EndpointIndex, number: usize, mut frame: Frame, moment: Now) {
         let (outcome, head_length) = {
             let mut view = frame.view(&self.umem);
             let mut bytes = view.bytes();
-            let outcome = self
-                .engine
-                .egress(from, &mut bytes, moment, &mut self.records);
+            let foreseen = self.foresight.of(number);
+            let records = &mut self.records;
+            let engine = &mut self.engine;
+            let outcome = engine.egress_foreseen(from, foreseen, &mut bytes, moment, records);
             (outcome, bytes.head_length)
         };
         self.trim(&mut frame, head_length);
@@ -249,8 +274,11 @@ impl Worker {
         };
         let submitted = submit(socket, frame).or_else(|frame| {
             // The ring may be full of frames that only wait for a kick.
-            let _ = socket.kick(&mut self.free);
-            submit(socket, frame)
+            if socket.make_room(&mut self.free) {
+                submit(socket, frame)
+            } else {
+                Err(frame)
+            }
         });
         if let Err(frame) = submitted {
             return self.discard(frame, Drop::TransmitFull);

@@ -176,6 +176,49 @@ fn the_fill_depth_follows_the_traffic() {
 }
 
 #[test]
+fn a_destination_that_takes_nothing_costs_one_kick_a_turn() {
+    if !is_root() {
+        return;
+    }
+    let lab = Lab::new(2, JUMBO);
+    let wire = Running::start(&lab, XdpMode::Generic);
+    lab.host.command("ip link set v2 down");
+    // More frames than the ring has room for, as a worker sends them.
+    let turn = |wire: &mut wire::Wire| {
+        let (umem, free) = (wire.umem.clone(), &mut wire.free);
+        let socket = wire.sockets[1].as_mut().expect("an open socket");
+        let _ = socket.kick(free);
+        socket.take_kicks();
+        let mut refused = 0;
+        for _ in 0..3000 {
+            let mut frame = free.take().expect("a free frame");
+            frame.view(&umem).bytes().head[..60].fill(0x55);
+            free.set_length(&mut frame, 60);
+            let sent = socket.transmit(frame).or_else(|frame| {
+                if socket.make_room(free) {
+                    socket.transmit(frame)
+                } else {
+                    Err(frame)
+                }
+            });
+            if let Err(frame) = sent {
+                refused += 1;
+                free.release(frame);
+            }
+        }
+        (refused, socket.take_kicks())
+    };
+    assert_eq!(wire.ask(turn), (3000 - 2048, 1));
+    assert_eq!(wire.ask(turn), (3000, 1));
+    // It takes frames again once it is up.
+    lab.host.command("ip link set v2 up");
+    wait_until("the ring empties", || {
+        wire.ask(|wire| !wire.sockets[1].as_ref().expect("open").has_pending())
+    });
+    wire.assert_all_accounted_for();
+}
+
+#[test]
 fn an_interface_deleted_under_traffic_loses_no_chunk_and_can_come_back() {
     if !is_root() {
         return;

@@ -137,7 +137,7 @@ fn what_is_set_is_what_is_read() {
     flow.judged(Generation(3), None);
     assert_eq!((flow.rule(), flow.is_translated()), (None, false));
     assert_eq!(
-        (flow.initiator(), flow.generation),
+        (flow.initiator(), flow.generation()),
         (Side::Remote, Generation(3))
     );
 }

@@ -16,6 +16,7 @@ use portcullis_observe::{FlowChoice, Position, Reader, Sighting};
 use prost::Message;
 use std::io::{self, Write};
 use std::sync::Arc;
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 /// Events that are read at one time.
@@ -88,8 +89,8 @@ impl Exporter {
         }))
     }
 
-    /// Writes what comes from now on, on a thread of its own, until the history is closed. `prepare`
-    /// runs on it first.
+    /// Writes what comes from now on, on a thread of its own, until the history is closed; then what is
+    /// left. `prepare` runs on it first.
     ///
     /// # Errors
     /// When there are too many threads.
@@ -97,7 +98,7 @@ impl Exporter {
         mut self,
         sources: &Sources,
         prepare: impl FnOnce() + Send + 'static,
-    ) -> Result<(), String> {
+    ) -> Result<JoinHandle<()>, String> {
         let mut reader = sources.history.reader_at(Position::Newest);
         let thread = std::thread::Builder::new().name("export".into());
         thread
@@ -109,7 +110,6 @@ impl Exporter {
                 }
                 self.finish(Instant::now(), true);
             })
-            .map(drop)
             .map_err(|e| format!("cannot start thread export: {e}"))
     }
 

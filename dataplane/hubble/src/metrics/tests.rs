@@ -527,11 +527,7 @@ fn the_daemon_s_figures_have_the_names_that_dashboards_ask_for() {
             "{name}{labels}"
         );
     }
-    assert!(
-        metrics
-            .plain()
-            .contains("cilium_bpf_map_pressure{map_name=\"flows\"} 0.25\n")
-    );
+    assert!(plain(&metrics).contains("cilium_bpf_map_pressure{map_name=\"flows\"} 0.25\n"));
 }
 
 /// Metrics that a dashboard's queries name.

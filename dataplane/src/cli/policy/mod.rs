@@ -2,6 +2,7 @@
 
 mod ask;
 mod check;
+pub mod recorded;
 mod span;
 
 use super::{ExplainArgs, Output, PolicyCommand};
@@ -29,6 +30,8 @@ pub fn policy(command: PolicyCommand) -> Result<ExitCode, String> {
         PolicyCommand::Crds => print(&definitions()?).map(|()| ExitCode::SUCCESS),
         PolicyCommand::Explain(args) => explain(&args),
         PolicyCommand::Diff { old, new, output } => diff(&old, &new, output),
+        PolicyCommand::Suggest(args) => recorded::suggest(&args),
+        PolicyCommand::Replay(args) => recorded::replay(&args),
         PolicyCommand::Matrix {
             state,
             output,

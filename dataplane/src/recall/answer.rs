@@ -1,0 +1,310 @@
+//! Answers from history, written to whoever asks.
+
+use super::ask::{Ask, Chooser};
+use super::ranking::{Grouping, Ranked, Ranking};
+use super::search::{Which, backwards};
+use super::seen_flow::{Explained, SeenFlow};
+use crate::ipc::{Answer, Lost, RankedRows, RankingAsk, SortBy};
+use crate::observe::{Batch, Event, History, Home, Position, Reader};
+use crate::review::{
+    Candidate, KnownPod, Reading, RecordBook, Replay, Suggestion, Wish, replay as replay_recorded,
+    suggest as suggest_policies,
+};
+use jiff::Timestamp;
+use portcullis_policy::Object;
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Events that are joined with their names at one time.
+const BATCH: usize = 1024;
+
+/// Tells events of the past, then, if it is asked to, those that come, until `has_left`.
+///
+/// # Errors
+/// When the reader is gone.
+pub fn observe(
+    history: &Arc<History>,
+    home: &Home,
+    ask: &Ask,
+    tell: &mut dyn FnMut(Option<Answer>) -> io::Result<()>,
+    has_left: &dyn Fn() -> bool,
+) -> io::Result<()> {
+    let chooser = match ask.wanted.compile(home) {
+        Ok(chooser) => chooser,
+        Err(fault) => return tell(Some(Answer::Error(fault))),
+    };
+    // What comes after this one is not the past.
+    let newest = history
+        .events_before(u64::MAX, 1)
+        .first()
+        .map(|event| event.number);
+    let teller = Teller { chooser, ask, home };
+    if let Some(newest) = newest {
+        teller.past(history, newest, tell)?;
+    }
+    tell(None)?;
+    if !ask.follow {
+        return Ok(());
+    }
+    let next = newest.map_or(0, |number| number + 1);
+    let mut reader = history.reader_at(Position::Number(next));
+    while reader.wait(Duration::from_secs(1)) && !has_left() {
+        let batch = reader.read(BATCH);
+        tell_lost(&batch, tell)?;
+        for event in &batch.events {
+            if ask.until.is_some_and(|until| event.time > until) {
+                return Ok(());
+            }
+            teller.tell(event, tell)?;
+        }
+        tell(None)?;
+    }
+    Ok(())
+}
+
+struct Teller<'a> {
+    chooser: Chooser,
+    ask: &'a Ask,
+    home: &'a Home,
+}
+
+impl Teller<'_> {
+    fn wants(&self, event: &Event) -> bool {
+        self.ask.since.is_none_or(|since| event.time >= since)
+            && self.ask.until.is_none_or(|until| event.time <= until)
+            && self.chooser.wants(event)
+    }
+
+    fn tell(
+        &self,
+        event: &Event,
+        tell: &mut dyn FnMut(Option<Answer>) -> io::Result<()>,
+    ) -> io::Result<bool> {
+        if !self.wants(event) {
+            return Ok(false);
+        }
+        let seen = SeenFlow::read(event, &self.home.node);
+        tell(Some(Answer::Flow(Box::new(seen))))?;
+        Ok(true)
+    }
+
+    /// Tells what is kept up to the newest.
+    fn past(
+        &self,
+        history: &Arc<History>,
+        newest: u64,
+        tell: &mut dyn FnMut(Option<Answer>) -> io::Result<()>,
+    ) -> io::Result<()> {
+        if let Some(last) = self.ask.last {
+            let mut events: Vec<Event> = backwards(history)
+                .skip_while(|event| event.number > newest)
+                .take_while(|event| self.is_late_enough(event))
+                .filter(|event| self.wants(event))
+                .take(last)
+                .collect();
+            events.reverse();
+            return events
+                .iter()
+                .try_for_each(|event| self.tell(event, tell).map(drop));
+        }
+        let mut left = self.ask.first.unwrap_or(usize::MAX);
+        let mut reader = reader(history, self.ask.since);
+        loop {
+            let batch = reader.read(BATCH);
+            tell_lost(&batch, tell)?;
+            if batch.events.is_empty() {
+                return Ok(());
+            }
+            for event in &batch.events {
+                if event.number > newest || left == 0 {
+                    return Ok(());
+                }
+                left -= usize::from(self.tell(event, tell)?);
+            }
+        }
+    }
+
+    /// Whether earlier events can still be wanted: they are only nearly in the order of their times.
+    fn is_late_enough(&self, event: &Event) -> bool {
+        let slack = Duration::from_secs(1);
+        self.ask.since.is_none_or(|since| {
+            event
+                .time
+                .saturating_add(slack)
+                .is_ok_and(|time| time >= since)
+        })
+    }
+}
+
+fn reader(history: &Arc<History>, since: Option<Timestamp>) -> Reader {
+    history.reader_at(since.map_or(Position::Oldest, Position::Since))
+}
+
+fn tell_lost(
+    batch: &Batch,
+    tell: &mut dyn FnMut(Option<Answer>) -> io::Result<()>,
+) -> io::Result<()> {
+    let lost = Lost {
+        count: batch.lost.map_or(0, |gap| gap.count),
+        span: batch.lost.map(|gap| (gap.first, gap.last)),
+        unwritten: batch.unwritten,
+    };
+    if lost.count + lost.unwritten > 0 {
+        tell(Some(Answer::Lost(lost)))?;
+    }
+    Ok(())
+}
+
+/// Every event of the past since a time, and how many went by unseen meanwhile.
+fn all(history: &Arc<History>, since: Option<Timestamp>, mut each: impl FnMut(&Event)) -> u64 {
+    let newest = history
+        .events_before(u64::MAX, 1)
+        .first()
+        .map(|event| event.number);
+    let Some(newest) = newest else { return 0 };
+    let mut reader = reader(history, since);
+    let mut lost = 0;
+    loop {
+        let batch = reader.read(BATCH);
+        lost += batch.lost.map_or(0, |gap| gap.count);
+        for event in batch
+            .events
+            .iter()
+            .take_while(|event| event.number <= newest)
+        {
+            each(event);
+        }
+        // A history that grows faster than this reads has no end.
+        if batch
+            .events
+            .last()
+            .is_none_or(|event| event.number >= newest)
+        {
+            return lost;
+        }
+    }
+}
+
+/// Explains one event.
+///
+/// # Errors
+/// When it is not found.
+pub fn why(history: &Arc<History>, home: &Home, which: &Which) -> Result<Explained, String> {
+    which
+        .find(history)
+        .map(|event| Explained::read(&event, &home.node))
+}
+
+/// Counts by what is asked for.
+///
+/// # Errors
+/// When a filter is not understood.
+pub fn rank(history: &Arc<History>, home: &Home, ask: &RankingAsk) -> Result<RankedRows, String> {
+    let mut wanted = ask.wanted.clone();
+    // Packets and bytes are told by these.
+    wanted.has_endings = true;
+    let chooser = wanted.compile(home)?;
+    let by: &[Grouping] = if ask.by.is_empty() {
+        &[Grouping::Source, Grouping::Destination, Grouping::Port]
+    } else {
+        &ask.by
+    };
+    let mut ranking = Ranking::new(by);
+    let mut events = 0;
+    let since = match ask.last {
+        Some(last) => {
+            let mut first = None;
+            let wanted = backwards(history)
+                .filter(|event| chooser.wants(event))
+                .take(last);
+            wanted.for_each(|event| first = Some(event.number));
+            first
+        }
+        None => None,
+    };
+    let lost = all(history, ask.since, |event| {
+        if since.is_none_or(|first| event.number >= first) && chooser.wants(event) {
+            events += 1;
+            ranking.note(event);
+        }
+    });
+    let sort: fn(&Ranked) -> u64 = match ask.sort {
+        SortBy::Connections => |row| row.connections,
+        SortBy::Drops => |row| row.drops,
+        SortBy::Packets => |row| row.packets,
+        SortBy::Bytes => |row| row.bytes,
+    };
+    let (rows, rows_all) = ranking.rows(sort, ask.limit);
+    Ok(RankedRows {
+        by: by.to_vec(),
+        rows,
+        rows_all,
+        events,
+        lost,
+        oldest: history.oldest_time(),
+    })
+}
+
+fn recorded(history: &Arc<History>, since: Option<Timestamp>) -> (RecordBook, Vec<String>) {
+    let mut book = RecordBook::default();
+    let lost = all(history, since, |event| book.note(event));
+    let mut notes = Vec::new();
+    for (count, what) in [
+        (lost, "events went by unread: history was faster than this"),
+        (
+            book.left_out,
+            "events of further different connections were left out: too many",
+        ),
+    ] {
+        if count > 0 {
+            notes.push(format!("{count} {what}"));
+        }
+    }
+    (book, notes)
+}
+
+/// Suggests policies from what was recorded.
+#[must_use]
+pub fn suggest(
+    history: &Arc<History>,
+    reading: &Reading,
+    wish: &Wish,
+    since: Option<Timestamp>,
+) -> Suggestion {
+    let (book, notes) = recorded(history, since);
+    let pods: Vec<KnownPod> = reading
+        .documents
+        .iter()
+        .filter_map(|document| match &document.object {
+            Object::Pod(pod) if pod.is_endpoint() => {
+                let identity = reading.tables.identity_of_pod(&pod.namespace, &pod.name)?;
+                Some(KnownPod {
+                    namespace: pod.namespace.clone(),
+                    name: pod.name.clone(),
+                    labels: reading.tables.labels(identity).to_vec(),
+                })
+            }
+            _ => None,
+        })
+        .collect();
+    let mut suggestion = suggest_policies(&book.connections(), &pods, wish);
+    suggestion.left_out.extend(notes);
+    suggestion
+}
+
+/// Judges what was recorded by other documents.
+///
+/// # Errors
+/// Every fault of the candidate.
+pub fn replay(
+    history: &Arc<History>,
+    reading: &Reading,
+    candidate: &Candidate,
+    since: Option<Timestamp>,
+) -> Result<Replay, String> {
+    let (book, notes) = recorded(history, since);
+    let mut replay = replay_recorded(reading, candidate, &book.connections())?;
+    replay.notes.extend(notes);
+    Ok(replay)
+}

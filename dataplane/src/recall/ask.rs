@@ -1,0 +1,102 @@
+//! Which events somebody wants to see.
+
+use crate::observe::{Event, FlowChoice, FlowFilter, FlowVerdict, Home, Sighting};
+use jiff::Timestamp;
+use portcullis_engine::{Drop, RecordKind};
+use serde::{Deserialize, Serialize};
+
+/// Filters: of all events those that one of `allow` wants, without those that one of `deny` does.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Wanted {
+    /// None means all.
+    pub allow: Vec<FlowFilter>,
+    /// What is left out.
+    pub deny: Vec<FlowFilter>,
+    /// Keys of our own drop reasons, which are finer than Hubble's; all when there are none.
+    pub reasons: Vec<String>,
+    /// Keys that are left out.
+    pub reasons_not: Vec<String>,
+    /// Whether events of connections that go on or end are wanted, too.
+    pub has_endings: bool,
+}
+
+/// Events of the past, and perhaps those to come.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Ask {
+    /// Which ones.
+    pub wanted: Wanted,
+    /// Not before.
+    pub since: Option<Timestamp>,
+    /// Not after.
+    pub until: Option<Timestamp>,
+    /// How many of the first.
+    pub first: Option<usize>,
+    /// How many of the last.
+    pub last: Option<usize>,
+    /// Whether to stay and wait for more.
+    pub follow: bool,
+}
+
+/// Filters that were understood.
+#[derive(Debug)]
+pub struct Chooser {
+    choice: FlowChoice,
+    reasons: Vec<String>,
+    reasons_not: Vec<String>,
+    has_endings: bool,
+}
+
+impl Wanted {
+    /// Reads the filters.
+    ///
+    /// # Errors
+    /// The place, what it may hold, and what it does.
+    pub fn compile(&self, home: &Home) -> Result<Chooser, String> {
+        for key in self.reasons.iter().chain(&self.reasons_not) {
+            if !Drop::ALL.iter().any(|drop| drop.key() == key) {
+                return Err(format!(
+                    "drop-reason: expected a key that `portcullis status` shows, found \"{key}\""
+                ));
+            }
+        }
+        Ok(Chooser {
+            choice: FlowChoice::compile(&self.allow, &self.deny, home)?,
+            reasons: self.reasons.clone(),
+            reasons_not: self.reasons_not.clone(),
+            has_endings: self.has_endings,
+        })
+    }
+}
+
+impl Chooser {
+    /// Whether an event is wanted: one line is told of it, so one of the things that are seen of it
+    /// and agree with its verdict must be.
+    #[must_use]
+    pub fn wants(&self, event: &Event) -> bool {
+        let kind = event.record.kind;
+        if !self.has_endings && matches!(kind, RecordKind::Update | RecordKind::End(_)) {
+            return false;
+        }
+        let reason = match kind {
+            RecordKind::Drop(reason) | RecordKind::Revoked(reason) => Some(reason.key()),
+            _ => None,
+        };
+        let is_reason = |list: &[String]| reason.is_some_and(|key| list.iter().any(|is| is == key));
+        (self.reasons.is_empty() || is_reason(&self.reasons))
+            && !is_reason(&self.reasons_not)
+            && sightings(event).any(|sighting| self.choice.wants(&sighting))
+    }
+}
+
+/// What is seen of an event and agrees with its verdict: not that egress allowed what ingress denied.
+pub fn sightings(event: &Event) -> impl Iterator<Item = Sighting<'_>> {
+    let of = |verdict| Sighting::all(event).any(|sighting| sighting.verdict() == verdict);
+    let verdict = match event.record.kind {
+        RecordKind::Drop(_) | RecordKind::Revoked(_) => FlowVerdict::Dropped,
+        _ if of(FlowVerdict::Audit) => FlowVerdict::Audit,
+        _ => FlowVerdict::Forwarded,
+    };
+    Sighting::all(event).filter(move |sighting| sighting.verdict() == verdict)
+}

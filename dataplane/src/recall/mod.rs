@@ -1,0 +1,13 @@
+//! What history is asked: which flows there were, why, between whom most.
+
+mod answer;
+mod ask;
+mod ranking;
+mod search;
+mod seen_flow;
+
+pub use answer::{observe, rank, replay, suggest, why};
+pub use ask::{Ask, Chooser, Wanted};
+pub use ranking::{Grouping, Ranked, Ranking};
+pub use search::Which;
+pub use seen_flow::{Explained, SeenFlow, SeenService, SeenTotals};

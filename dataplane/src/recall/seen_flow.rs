@@ -1,0 +1,221 @@
+//! An event as the command line tells it: the flow, its name, and what Hubble says of such.
+
+use super::ask::sightings;
+use crate::observe::{Aspect, DropReason, Event, Flow, FlowPolicy, Party, Point, Sighting, Why};
+use portcullis_engine::{Ending, RecordKind};
+use portcullis_policy::{Direction, Protocol};
+use serde::{Deserialize, Serialize};
+
+/// An event.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SeenFlow {
+    /// The flow.
+    #[serde(flatten)]
+    pub flow: Flow,
+    /// Its number on this node; `why` takes it.
+    pub number: u64,
+    /// Its name everywhere; `why` takes it.
+    pub uuid: String,
+    /// The node that saw it.
+    pub node_name: String,
+    /// `to-endpoint`, `to-host`, `to-network`, or Hubble's words for a drop.
+    pub event: String,
+    /// Hubble's numbers for that: type and sub-type.
+    pub event_type: (i32, i32),
+    /// Hubble's name of the drop reason.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub drop_reason_desc: Option<String>,
+    /// Whether it was sent by the side that did not begin.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub is_reply: Option<bool>,
+    /// Names of the TCP flags.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub tcp_flags: Vec<String>,
+    /// Names that the source's address is known by.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub source_names: Vec<String>,
+    /// Names that the destination's address is known by.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub destination_names: Vec<String>,
+    /// The service whose address the source has.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub source_service: Option<SeenService>,
+    /// The service whose address was asked for.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub destination_service: Option<SeenService>,
+    /// How the connection goes on: `update`, or how it ended.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub ending: Option<String>,
+    /// What has passed so far, of connections that go on or have ended.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub totals: Option<SeenTotals>,
+}
+
+/// A service.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SeenService {
+    /// Its name.
+    pub name: String,
+    /// Its namespace.
+    pub namespace: String,
+}
+
+/// What has passed, the side that began first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SeenTotals {
+    /// Packets.
+    pub packets: [u32; 2],
+    /// Bytes of IP.
+    pub bytes: [u64; 2],
+    /// From the SYN to its answer, in microseconds; zero when not known.
+    pub round_trip_us: u32,
+}
+
+/// An event and why it is what it is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Explained {
+    /// The event.
+    pub flow: SeenFlow,
+    /// Why.
+    pub why: Why,
+    /// Policies that select the source, so that what none allows it to send is denied.
+    pub source_selected_by: Vec<FlowPolicy>,
+    /// Policies that select the destination, so that what none allows it to receive is denied.
+    pub destination_selected_by: Vec<FlowPolicy>,
+}
+
+impl SeenFlow {
+    /// Joins an event with its names.
+    #[must_use]
+    pub fn read(event: &Event, node: &str) -> Self {
+        let sighting = sightings(event).last();
+        let record = &event.record;
+        let has_totals = matches!(record.kind, RecordKind::Update | RecordKind::End(_));
+        let names = |of: fn(&Sighting<'_>) -> Vec<String>| sighting.as_ref().map_or(Vec::new(), of);
+        Self {
+            flow: Flow::read(event),
+            number: event.number,
+            uuid: sighting
+                .as_ref()
+                .map(|seen| seen.uuid().to_string())
+                .unwrap_or_default(),
+            node_name: node.to_owned(),
+            event: sighting.as_ref().map(words).unwrap_or_default(),
+            event_type: sighting
+                .as_ref()
+                .map(Sighting::event_type)
+                .unwrap_or_default(),
+            drop_reason_desc: sighting
+                .as_ref()
+                .and_then(Sighting::drop)
+                .map(|drop| DropReason::of(drop).name.to_owned()),
+            is_reply: sighting.as_ref().and_then(Sighting::is_reply),
+            tcp_flags: if record.protocol == Some(Protocol::Tcp) {
+                flags(record.tcp_flags.0)
+            } else {
+                Vec::new()
+            },
+            source_names: names(|seen| seen.source.names.to_vec()),
+            destination_names: names(|seen| seen.destination.names.to_vec()),
+            source_service: sighting.as_ref().and_then(|seen| service(&seen.source)),
+            destination_service: sighting
+                .as_ref()
+                .and_then(|seen| service(&seen.destination)),
+            ending: ending(record.kind).map(str::to_owned),
+            totals: has_totals.then_some(SeenTotals {
+                packets: record.totals.packets,
+                bytes: record.totals.bytes,
+                round_trip_us: record.totals.round_trip_us,
+            }),
+        }
+    }
+}
+
+impl Explained {
+    /// Explains an event with the policy that judged it.
+    #[must_use]
+    pub fn read(event: &Event, node: &str) -> Self {
+        let flow = SeenFlow::read(event, node);
+        let selected = |namespace: &str, pod: &str, direction| {
+            let Some(tables) = &event.names.tables else {
+                return Vec::new();
+            };
+            let policy = tables.policy_of(namespace, pod);
+            let all = policy
+                .into_iter()
+                .flat_map(|policy| tables.isolating(policy, direction));
+            all.map(|origin| FlowPolicy::of(origin, None)).collect()
+        };
+        // The side that began is the one whose egress counts.
+        let is_reply = event.record.is_reply == Some(true);
+        let (at_source, at_destination) = if is_reply {
+            (Direction::Ingress, Direction::Egress)
+        } else {
+            (Direction::Egress, Direction::Ingress)
+        };
+        let (source, destination) = (&flow.flow.source, &flow.flow.destination);
+        Self {
+            source_selected_by: selected(&source.namespace, &source.pod_name, at_source),
+            destination_selected_by: selected(
+                &destination.namespace,
+                &destination.pod_name,
+                at_destination,
+            ),
+            why: Why::of(event),
+            flow,
+        }
+    }
+}
+
+fn words(sighting: &Sighting<'_>) -> String {
+    match sighting.aspect {
+        Aspect::Drop(drop) => DropReason::of(drop).text.into(),
+        Aspect::Trace(Point::ToEndpoint) => "to-endpoint".into(),
+        Aspect::Trace(Point::ToHost) => "to-host".into(),
+        Aspect::Trace(Point::ToNetwork) => "to-network".into(),
+        Aspect::Verdict(judgement) => {
+            let kind = match sighting.match_type() {
+                1 => "L3-Only",
+                2 => "L3-L4",
+                3 => "L4-Only",
+                4 => "all",
+                _ => "none",
+            };
+            format!(
+                "policy-verdict:{kind} {}",
+                judgement.side().to_ascii_uppercase()
+            )
+        }
+    }
+}
+
+fn service(party: &Party<'_>) -> Option<SeenService> {
+    let (namespace, name) = party.service?;
+    Some(SeenService {
+        name: name.to_owned(),
+        namespace: namespace.to_owned(),
+    })
+}
+
+/// Names of the flags that are set, in the order in which they lie in the header.
+fn flags(set: u8) -> Vec<String> {
+    ["FIN", "SYN", "RST", "PSH", "ACK", "URG", "ECE", "CWR"]
+        .iter()
+        .enumerate()
+        .filter(|(bit, _)| set & (1 << bit) != 0)
+        .map(|(_, name)| (*name).to_owned())
+        .collect()
+}
+
+const fn ending(kind: RecordKind) -> Option<&'static str> {
+    match kind {
+        RecordKind::Update => Some("update"),
+        RecordKind::End(Ending::Finished) => Some("finished"),
+        RecordKind::End(Ending::Reset) => Some("reset"),
+        RecordKind::End(Ending::Idle) => Some("idle"),
+        RecordKind::End(Ending::Unanswered) => Some("unanswered"),
+        RecordKind::End(Ending::Evicted) => Some("evicted"),
+        RecordKind::End(Ending::Replaced) => Some("replaced"),
+        RecordKind::Flow | RecordKind::Revoked(_) | RecordKind::Drop(_) => None,
+    }
+}
