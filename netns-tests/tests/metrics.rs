@@ -61,13 +61,17 @@ impl Scrape {
     }
 }
 
-const METRICS: &str = "metrics:\n  listen: '127.0.0.1:9965'\n  enabled:\n\
-    - flow:sourceContext=pod;destinationContext=pod\n\
-    - drop:sourceContext=pod|reserved-identity;labelsContext=destination_pod,traffic_direction\n\
-    - policy:sourceContext=pod\n\
-    - tcp\n\
-    - icmp\n\
-    - port-distribution:sourceContext=pod-name\n";
+const METRICS: &str = "\
+metrics:
+  listen: '127.0.0.1:9965'
+  enabled:
+  - flow:sourceContext=pod;destinationContext=pod
+  - drop:sourceContext=pod|reserved-identity;labelsContext=destination_pod,traffic_direction
+  - policy:sourceContext=pod
+  - tcp
+  - icmp
+  - port-distribution:sourceContext=pod-name
+";
 
 #[test]
 fn what_passes_and_what_is_denied_moves_its_own_series_exactly() {
@@ -210,7 +214,7 @@ fn prometheus_finds_nothing_to_object_to() {
 #[test]
 fn denied_flows_are_exported_and_the_file_makes_room() {
     let settings = format!(
-        "export: {{path: {EXPORTED}, allow: [{{verdict: [DROPPED]}}], maxMegabytes: 1, maxBackups: 2, \
+        "export: {{path: {EXPORTED}, allow: [{{drop_reason_desc: [POLICY_DENIED]}}], maxMegabytes: 1, maxBackups: 2, \
          compress: true}}\n{METRICS}"
     );
     let Some(cluster) = cluster(&settings) else {
