@@ -2,17 +2,16 @@
 
 mod nat;
 mod observe;
-mod page;
 mod segments;
 mod xdp;
 
 pub use nat::Timeouts;
-pub use observe::{HubbleConfig, TlsConfig};
-pub use page::PageConfig;
+pub use observe::{HttpConfig, HubbleConfig, TlsConfig};
 pub use segments::SegmentsConfig;
 pub use xdp::XdpChoice;
 
 use crate::xdp::PortRange;
+use portcullis_hubble::export::ExportSettings;
 use portcullis_hubble::metrics::MetricsSettings;
 use portcullis_policy::{AllowLocalhost, Cidr, Compat, DocumentError, EnforcementMode};
 use serde::Deserialize;
@@ -171,10 +170,12 @@ pub struct Config {
     pub node_port_addresses: Vec<AddressBlock>,
     /// Metrics for Prometheus.
     pub metrics: MetricsSettings,
+    /// Flows written to a file.
+    pub export: ExportSettings,
     /// Hubble's API.
     pub hubble: HubbleConfig,
-    /// Where the page is served.
-    pub page: PageConfig,
+    /// Metrics and the page.
+    pub http: HttpConfig,
 }
 
 impl Default for Config {
@@ -209,8 +210,9 @@ impl Default for Config {
             timeouts: Timeouts::default(),
             node_port_addresses: Vec::new(),
             metrics: MetricsSettings::default(),
+            export: ExportSettings::default(),
             hubble: HubbleConfig::default(),
-            page: PageConfig::default(),
+            http: HttpConfig::default(),
         }
     }
 }
@@ -289,7 +291,8 @@ impl Config {
         if let Some((field, expected, found)) = config.metrics.fault() {
             expect(field, false, expected, found);
         }
-        errors.extend(observe::faults(file, &config.hubble));
+        errors.extend(observe::faults(file, &config.hubble, &config.http));
+        errors.extend(observe::export_fault(file, &config.export));
         if errors.is_empty() {
             Ok(config)
         } else {
@@ -328,8 +331,9 @@ impl Config {
         );
         compare("timeouts", self.timeouts != new.timeouts);
         compare("metrics", self.metrics != new.metrics);
+        compare("export", self.export != new.export);
         compare("hubble", self.hubble != new.hubble);
-        compare("page", self.page != new.page);
+        compare("http", self.http != new.http);
         fields
     }
 
@@ -570,7 +574,7 @@ mod tests {
                     flowsMax: 2048\nobserveHistory: 5\nobserveSegments: {directory: /a}\nmasquerade: true\n\
                     masqueradeExcludedCIDRs: [10.0.0.0/8]\nnatPorts: 62000-62999\n\
                     egressPorts: 5-6\nnatSessionsMax: 2048\ntimeouts: {udp: 1}\n\
-                    nodePortAddresses: [192.0.2.0/24]\npage: {listen: '127.0.0.1:80'}\n";
+                    nodePortAddresses: [192.0.2.0/24]\n";
         let new = Config::parse("config.yaml", text).unwrap();
         let old = Config::default();
         let mut taken = old.clone();
@@ -588,12 +592,11 @@ mod tests {
             observe_segments: old.observe_segments,
             nat_sessions_max: old.nat_sessions_max,
             timeouts: old.timeouts,
-            page: old.page,
             ..new.clone()
         };
         assert_eq!(taken, expected);
         let told = "uplink podCIDRs workers xdpMode checksums umemFrames idleFrames flowsMax observeHistory \
-                    observeSegments natSessionsMax timeouts page";
+                    observeSegments natSessionsMax timeouts";
         assert_eq!(taken.restart_needed_for(&new).join(" "), told);
     }
 }

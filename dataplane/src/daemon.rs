@@ -14,7 +14,7 @@ use crate::server::{self, Views};
 use crate::status_view::{Placing, StatusView};
 use crate::worker::{self, WorkerHandle, WorkerParts};
 use crate::xdp::Redirect;
-use crate::{cores, hubble, observer, page, privileges, segments, telemetry, trial};
+use crate::{cores, hubble, observer, privileges, segments, telemetry, trial};
 use jiff::Timestamp;
 use portcullis_engine::{Engine, EngineSettings};
 use portcullis_hubble::AgentLog;
@@ -109,10 +109,7 @@ pub fn run(args: &RunArgs) -> Result<(), String> {
     start_workers(made, &handles)?;
     start_observer(&handles, &view, &history)?;
     let keeper = start_keeper(&view, &history)?;
-    let metrics = telemetry::start_metrics(&config, &sources, &servers)?;
-    // Pods have a network with a page or without.
-    let _ = page::serve(&config.page, &sources, &servers, &view, metrics)
-        .inspect_err(|fault| eprintln!("fault: no page: {fault}"));
+    let exporter = telemetry::start(&config, &sources, &servers, &view)?;
     watch_signals(notify.clone())?;
     watch_kernel(notify.clone())?;
     notify
@@ -129,9 +126,9 @@ pub fn run(args: &RunArgs) -> Result<(), String> {
     // Attachments stay pinned and sockets go: pods are cut off until the next daemon, not opened.
     let _ = std::fs::remove_file(&args.socket);
     history.close();
-    if let Some(keeper) = keeper {
+    for thread in [keeper, exporter].into_iter().flatten() {
         // One that has panicked has told so.
-        let _ = keeper.join();
+        let _ = thread.join();
     }
     Ok(())
 }

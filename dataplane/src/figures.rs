@@ -121,6 +121,8 @@ fn worker(index: u16, counters: &WorkerCounters) -> WorkerFigures {
         resets_lost: counters.resets_lost.get(),
         turns: counters.turns.get(),
         sleeps: counters.sleeps.get(),
+        kicks: counters.kicks.get(),
+        busy_ns: counters.busy_ns.get(),
     }
 }
 

@@ -15,7 +15,6 @@ pub mod ipc;
 pub mod listing;
 pub mod netlink;
 mod observer;
-mod page;
 mod privileges;
 pub mod recall;
 mod records_status;

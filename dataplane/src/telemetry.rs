@@ -1,35 +1,88 @@
 //! What leaves the daemon for other programs' eyes: metrics that are fetched, flows that are written.
 
 use crate::config::Config;
+use crate::status_view::StatusView;
+use portcullis_hubble::export::{ExportCounts, Exporter};
 use portcullis_hubble::metrics::{self, Metrics};
-use portcullis_hubble::{HttpSettings, Servers, Sources};
+use portcullis_hubble::page::{self, PageSources};
+use portcullis_hubble::{HttpSettings, Router, Servers, Sources};
+use std::sync::Arc;
+use std::thread::JoinHandle;
 
 /// How much more readily other threads run than those that only tell: the largest difference.
 const PATIENCE: i32 = 19;
 
-/// Counts, and serves what was counted at the address of `metrics.listen`.
+/// Writes flows and counts from now on, and serves what was counted. Gives the thread that writes,
+/// where the settings ask for it: it ends with the history.
 ///
 /// # Errors
-/// When the address is taken, or there are too many threads.
-pub fn start_metrics(
+/// When an address is taken, or there are too many threads.
+pub fn start(
     config: &Config,
     sources: &Sources,
     servers: &Servers,
-) -> Result<Metrics, String> {
-    let metrics = Metrics::new(&config.metrics, sources);
+    view: &Arc<StatusView>,
+) -> Result<Option<JoinHandle<()>>, String> {
+    let exported = Arc::default();
+    let exporter = Exporter::new(&config.export, sources, &exported)
+        .map_err(|e| format!("config.yaml, {e}"))?;
+    let exporter = exporter.map(|exporter| exporter.start(sources, wait_behind));
+    let metrics = start_metrics(config, sources, servers, exported)?;
+    // Pods have a network with a page or without.
+    let _ = start_page(config, sources, servers, view, metrics)
+        .inspect_err(|fault| eprintln!("fault: no page: {fault}"));
+    exporter.transpose()
+}
+
+/// Counts, and serves what was counted where `metrics.listen` says.
+fn start_metrics(
+    config: &Config,
+    sources: &Sources,
+    servers: &Servers,
+    exported: Arc<ExportCounts>,
+) -> Result<Router, String> {
+    let metrics = Metrics::new(&config.metrics, sources, exported);
     metrics.start(sources, wait_behind)?;
+    let router = metrics::router(metrics);
     if let Some(listen) = config.metrics.listen {
         let settings = HttpSettings {
             listen,
             token: None,
             tls: None,
         };
-        let routes = vec![metrics::router(metrics.clone())];
+        let told = |fault: String| fault.replacen("http.listen", "metrics.listen", 1);
         servers
-            .start_http(&settings, routes)
-            .map_err(|e| format!("config.yaml, metrics.listen: {e}"))?;
+            .start_http(&settings, vec![router.clone()])
+            .map_err(|e| format!("config.yaml, {}", told(e)))?;
     }
-    Ok(metrics)
+    Ok(router)
+}
+
+/// The page, and the metrics beside it, where `http.listen` says.
+fn start_page(
+    config: &Config,
+    sources: &Sources,
+    servers: &Servers,
+    view: &Arc<StatusView>,
+    metrics: Router,
+) -> Result<(), String> {
+    let view = Arc::clone(view);
+    let status = move || serde_json::to_value(view.status()).unwrap_or_default();
+    let sources = PageSources {
+        sources: sources.clone(),
+        status: Arc::new(status),
+    };
+    let page = page::router(sources, wait_behind)?;
+    let settings = config.http.settings();
+    let address = servers
+        .start_http(&settings, vec![metrics, page])
+        .map_err(|e| format!("config.yaml, {e}"))?;
+    let scheme = match settings.tls {
+        Some(_) => "https",
+        None => "http",
+    };
+    eprintln!("page: {scheme}://{address}/");
+    Ok(())
 }
 
 /// Lets workers go first. Where that is refused the thread works all the same.

@@ -3,6 +3,7 @@
 mod accept;
 mod agent_log;
 mod api;
+pub mod export;
 mod flow;
 mod http;
 mod mask;
@@ -18,6 +19,7 @@ pub mod wire;
 
 pub use agent_log::{AddressChange, AgentEntry, AgentEvent, AgentLog, PodChange, PolicyChange};
 pub use api::ApiSettings;
+pub use axum::Router;
 pub use flow::Teller;
 pub use http::HttpSettings;
 pub use servers::Servers;

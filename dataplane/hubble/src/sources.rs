@@ -11,8 +11,10 @@ pub trait Agent: Send + Sync + 'static {
     /// Policy, pods and services that are in force now.
     fn names(&self) -> Arc<Names>;
 
-    /// The daemon in numbers.
-    fn figures(&self) -> Figures;
+    /// The daemon in numbers; none unless it knows some.
+    fn figures(&self) -> Figures {
+        Figures::default()
+    }
 }
 
 /// The node that speaks.

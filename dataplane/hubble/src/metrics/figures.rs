@@ -85,6 +85,10 @@ pub struct WorkerFigures {
     pub turns: u64,
     /// Times it went to sleep.
     pub sleeps: u64,
+    /// System calls to send.
+    pub kicks: u64,
+    /// Nanoseconds of turns in which there was something to do.
+    pub busy_ns: u64,
 }
 
 /// One bound of one worker.

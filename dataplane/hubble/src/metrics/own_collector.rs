@@ -7,7 +7,7 @@ use std::fmt;
 /// A counter of each worker: name, help, value.
 type WorkerCounter = (&'static str, &'static str, fn(&WorkerFigures) -> u64);
 
-const WORKER_COUNTERS: [WorkerCounter; 11] = [
+const WORKER_COUNTERS: [WorkerCounter; 12] = [
     (
         "portcullis_worker_received_frames",
         "Frames that the worker took from receive rings.",
@@ -59,6 +59,11 @@ const WORKER_COUNTERS: [WorkerCounter; 11] = [
         |w| w.turns,
     ),
     (
+        "portcullis_worker_kicks",
+        "System calls by which the worker had the kernel send.",
+        |w| w.kicks,
+    ),
+    (
         "portcullis_worker_sleeps",
         "Times the worker found nothing to do and slept. A busy worker does not sleep.",
         |w| w.sleeps,
@@ -78,6 +83,14 @@ pub(super) fn write(families: &mut Families<'_>, figures: &Figures) -> fmt::Resu
         let samples = samples.map(|worker| (label("worker", worker.index), value(worker)));
         families.counter(name, help, samples)?;
     }
+    families.seconds(
+        "portcullis_worker_busy_seconds",
+        "Seconds that the worker spent in turns of its loop that found something to do: its rate is the load, 1 is a whole core.",
+        figures
+            .workers
+            .iter()
+            .map(|worker| (label("worker", worker.index), worker.busy_ns as f64 / 1e9)),
+    )?;
     families.counter(
         "portcullis_worker_checksums",
         "Frames that the worker sent, by who finished their checksum: offloaded to the kernel, software here, untouched where there was nothing to do.",

@@ -27,7 +27,7 @@ pub(super) fn write(families: &mut Families<'_>, started_seconds: f64) -> fmt::R
         families.seconds(
             &format!("{prefix}_cpu_seconds"),
             "Seconds of processor time that the daemon used, all threads together.",
-            process.cpu_seconds,
+            [(Vec::new(), process.cpu_seconds)],
         )?;
         families.number(
             &format!("{prefix}_resident_memory_bytes"),

@@ -7,6 +7,7 @@ use super::flow_collector::{FlowCollector, SharedCounts};
 use super::settings::MetricsSettings;
 use super::text::{self, Format};
 use super::{agent_collector, own_collector, process};
+use crate::export::ExportCounts;
 use crate::sources::Sources;
 use axum::Router;
 use axum::extract::State;
@@ -30,7 +31,7 @@ pub struct Metrics {
 impl Metrics {
     /// Nothing counted yet.
     #[must_use]
-    pub fn new(settings: &MetricsSettings, sources: &Sources) -> Self {
+    pub fn new(settings: &MetricsSettings, sources: &Sources, exported: Arc<ExportCounts>) -> Self {
         let counts = Counts::new(&settings.enabled, settings.series_max);
         let counts = SharedCounts::new(counts);
         let mut registry = Registry::default();
@@ -38,7 +39,10 @@ impl Metrics {
             counts: counts.clone(),
             series_max: settings.series_max,
         }));
-        registry.register_collector(Box::new(NodeCollector(sources.clone())));
+        registry.register_collector(Box::new(NodeCollector {
+            sources: sources.clone(),
+            exported,
+        }));
         Self {
             counts,
             registry: Arc::new(registry),
@@ -81,19 +85,18 @@ impl Metrics {
         consumer::take(reader, &self.counts)
     }
 
-    #[cfg(test)]
-    pub(super) fn plain(&self) -> String {
-        self.text(Format::Plain).expect("a string takes all")
-    }
-
-    /// All metrics as text.
-    fn text(&self, format: Format) -> Result<String, fmt::Error> {
+    /// All metrics in the form that `Accept` asks for, and its content type.
+    ///
+    /// # Errors
+    /// None but those of writing to memory.
+    pub fn text(&self, accept: Option<&str>) -> Result<(&'static str, String), fmt::Error> {
+        let format = Format::accepted(accept);
         let mut text = String::new();
         prometheus_client::encoding::text::encode(&mut text, &self.registry)?;
-        Ok(match format {
-            Format::OpenMetrics => text,
-            Format::Plain => text::plain(&text),
-        })
+        if format == Format::Plain {
+            text = text::plain(&text);
+        }
+        Ok((format.content_type(), text))
     }
 }
 
@@ -106,16 +109,18 @@ pub fn router(metrics: Metrics) -> Router {
 
 async fn answer(State(metrics): State<Metrics>, headers: HeaderMap) -> Response {
     let accept = headers.get(header::ACCEPT);
-    let format = Format::accepted(accept.and_then(|value| value.to_str().ok()));
     // Written before the first byte is sent: a slow reader keeps no counter locked.
-    match metrics.text(format) {
-        Ok(text) => ([(header::CONTENT_TYPE, format.content_type())], text).into_response(),
+    match metrics.text(accept.and_then(|value| value.to_str().ok())) {
+        Ok((content_type, text)) => ([(header::CONTENT_TYPE, content_type)], text).into_response(),
         Err(_) => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
     }
 }
 
 /// Tells what the daemon and the kernel know of it.
-struct NodeCollector(Sources);
+struct NodeCollector {
+    sources: Sources,
+    exported: Arc<ExportCounts>,
+}
 
 impl fmt::Debug for NodeCollector {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -125,13 +130,14 @@ impl fmt::Debug for NodeCollector {
 
 impl Collector for NodeCollector {
     fn encode(&self, encoder: DescriptorEncoder) -> fmt::Result {
-        let figures = self.0.agent.figures();
+        let figures = self.sources.agent.figures();
         let mut families = Families(encoder);
         agent_collector::write(&mut families, &figures)?;
         own_collector::write(&mut families, &figures)?;
-        process::write(
-            &mut families,
-            self.0.node.started.as_millisecond() as f64 / 1e3,
-        )
+        for (name, help, count) in self.exported.all() {
+            families.counter(name, help, [(Vec::new(), count)])?;
+        }
+        let started = self.sources.node.started.as_millisecond() as f64 / 1e3;
+        process::write(&mut families, started)
     }
 }

@@ -1,7 +1,7 @@
 //! Each counting rule by an event of its own, the bound on series, and pods that go.
 
 use super::*;
-use crate::sources::{Agent, NodeName, Sources};
+use crate::{Agent, AgentLog, NodeName, Sources};
 use jiff::Timestamp;
 use portcullis_engine::{Drop, Ending, EndpointId, Record, RecordKind, TcpFlags, Totals};
 use portcullis_observe::{Event, History, Names};
@@ -61,7 +61,7 @@ fn sources() -> Sources {
             cluster: "default".into(),
             started: Timestamp::UNIX_EPOCH,
         },
-        log: Arc::default(),
+        log: Arc::new(AgentLog::new(Timestamp::UNIX_EPOCH)),
     }
 }
 
@@ -72,7 +72,7 @@ fn metrics(enabled: &[&str], series_max: usize) -> Metrics {
         series_max,
         ..MetricsSettings::default()
     };
-    Metrics::new(&settings, &sources())
+    Metrics::new(&settings, &sources(), Arc::default())
 }
 
 /// Pods by number: `shop/pod-N`, with the endpoint N and the address 10.0.x.y.
@@ -142,8 +142,12 @@ fn counted(enabled: &str, name: &str, records: &[Record]) -> BTreeMap<String, u6
     samples(&metrics, name)
 }
 
+fn plain(metrics: &Metrics) -> String {
+    metrics.text(None).unwrap().1
+}
+
 fn samples(metrics: &Metrics, name: &str) -> BTreeMap<String, u64> {
-    let text = metrics.plain();
+    let text = plain(metrics);
     let lines = text.lines().filter(|line| !line.starts_with('#'));
     let samples = lines.filter_map(|line| {
         let (labels, value) = line.strip_prefix(name)?.rsplit_once(' ')?;
@@ -420,7 +424,7 @@ fn two_hundred_and_fifty_pods_and_a_hundred_thousand_flows_keep_the_bound() {
             .collect();
         metrics.count(&events);
     }
-    let text = metrics.plain();
+    let text = plain(&metrics);
     let hubble = text.lines().filter(|line| line.starts_with("hubble_"));
     let series = hubble.filter(|line| !line.contains("lost_events")).count();
     assert!((2000..=5000).contains(&series), "{series}");
@@ -467,7 +471,7 @@ fn the_series_of_a_pod_go_a_minute_after_it() {
 fn what_nobody_can_count_is_counted_as_lost() {
     let sources = sources();
     let settings = MetricsSettings::default();
-    let metrics = Metrics::new(&settings, &sources);
+    let metrics = Metrics::new(&settings, &sources, Arc::default());
     let mut reader = sources.history.reader();
     sources.history.extend((0..20).map(|_| event(opening())));
     sources.history.set_unwritten(5);
@@ -523,11 +527,7 @@ fn the_daemon_s_figures_have_the_names_that_dashboards_ask_for() {
             "{name}{labels}"
         );
     }
-    assert!(
-        metrics
-            .plain()
-            .contains("cilium_bpf_map_pressure{map_name=\"flows\"} 0.25\n")
-    );
+    assert!(plain(&metrics).contains("cilium_bpf_map_pressure{map_name=\"flows\"} 0.25\n"));
 }
 
 /// Metrics that a dashboard's queries name.
@@ -573,7 +573,11 @@ fn the_dashboard_asks_only_for_what_is_told() {
     let mut asked = Vec::new();
     metrics_of(&dashboard, &mut asked);
     assert!(asked.len() > 20, "{asked:?}");
-    let told = Metrics::new(&MetricsSettings::default(), &sources()).plain();
+    let told = plain(&Metrics::new(
+        &MetricsSettings::default(),
+        &sources(),
+        Arc::default(),
+    ));
     for name in asked {
         assert!(
             told.contains(&format!("# TYPE {name} ")),

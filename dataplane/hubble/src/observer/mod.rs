@@ -19,6 +19,7 @@ use crate::wire::observer::{
 use crate::wire::relay::NodeState;
 use flows::Reading;
 use jiff::Timestamp;
+pub(crate) use losses::Losses;
 use portcullis_observe::{FlowChoice, FlowFilter};
 use std::sync::Arc;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};

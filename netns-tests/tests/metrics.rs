@@ -1,0 +1,262 @@
+//! What Prometheus fetches and what is exported, while real pods talk.
+
+use netns_tests::manifests::{ALLOW_FRONTEND, DEFAULT_DENY};
+use netns_tests::{Lab, Pod, eventually};
+use serde_json::Value;
+use std::collections::BTreeMap;
+use std::net::UdpSocket;
+use std::time::Duration;
+
+const LISTEN: &str = "http://127.0.0.1:9965/metrics";
+const EXPORTED: &str = "/run/flows.log";
+
+struct Cluster {
+    lab: Lab,
+    _api: Pod,
+    web: Pod,
+    stranger: Pod,
+}
+
+/// A pod that policy protects, one that may reach it, one that may not.
+fn cluster(settings: &str) -> Option<Cluster> {
+    let lab = Lab::new(settings)?;
+    let api = lab.pod("backend/api", &["app=backend"], &["10.0.1.10"]);
+    let web = lab.pod("frontend/web", &["app=frontend"], &["10.0.1.11"]);
+    let stranger = lab.pod("frontend/stranger", &["app=batch"], &["10.0.1.12"]);
+    api.serve_pages();
+    lab.start_daemon();
+    let policies = format!("{DEFAULT_DENY}\n---\n{ALLOW_FRONTEND}");
+    lab.apply("policies.yaml", &policies);
+    Some(Cluster {
+        lab,
+        _api: api,
+        web,
+        stranger,
+    })
+}
+
+/// Samples by name and labels.
+struct Scrape(BTreeMap<String, f64>);
+
+impl Scrape {
+    fn of(lab: &Lab) -> Self {
+        let text = lab.node.must(&format!("curl -sSf {LISTEN}"));
+        let lines = text.lines().filter(|line| !line.starts_with('#'));
+        let samples = lines.map(|line| {
+            let (name, value) = line.rsplit_once(' ').expect("a sample has a value");
+            (name.to_owned(), value.parse().expect("a number"))
+        });
+        Self(samples.collect())
+    }
+
+    /// The sum of a metric's samples that have all of these labels.
+    fn sum(&self, name: &str, labels: &[&str]) -> u64 {
+        let is_asked = |sample: &str| {
+            let rest = sample.strip_prefix(name);
+            rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('{'))
+                && labels.iter().all(|label| sample.contains(label))
+        };
+        let found = self.0.iter().filter(|(sample, _)| is_asked(sample));
+        found.map(|(_, value)| *value as u64).sum()
+    }
+}
+
+const METRICS: &str = "\
+metrics:
+  listen: '127.0.0.1:9965'
+  enabled:
+  - flow:sourceContext=pod;destinationContext=pod
+  - drop:sourceContext=pod|reserved-identity;labelsContext=destination_pod,traffic_direction
+  - policy:sourceContext=pod
+  - tcp
+  - icmp
+  - port-distribution:sourceContext=pod-name
+";
+
+#[test]
+fn what_passes_and_what_is_denied_moves_its_own_series_exactly() {
+    let Some(cluster) = cluster(METRICS) else {
+        return;
+    };
+    let lab = &cluster.lab;
+    let before = Scrape::of(lab);
+    let drops_before = lab.status().dropped("policy_denied");
+    for _ in 0..5 {
+        assert!(cluster.web.fetch("http://10.0.1.10/").is_some());
+    }
+    assert!(cluster.web.can_ping("10.0.1.12"));
+    assert!(cluster.stranger.gets_nothing("http://10.0.1.10/"));
+    // Curl may have asked several times before it gave up, and the daemon counts each of them.
+    let denied = lab.status().dropped("policy_denied") - drops_before;
+    assert!(denied > 0);
+    let mut after = Scrape::of(lab);
+    let stranger = r#"source="frontend/stranger""#;
+    eventually("every record was counted", || {
+        after = Scrape::of(lab);
+        after.sum("hubble_drop_total", &[stranger]) >= 2 * denied
+            && after.sum("hubble_icmp_total", &[]) > 0
+    });
+    let moved = |name: &str, labels: &[&str]| after.sum(name, labels) - before.sum(name, labels);
+    let web = r#"source="frontend/web""#;
+    for (name, labels, expected) in [
+        (
+            "hubble_port_distribution_total",
+            &[r#"protocol="TCP",port="80",source="web""#][..],
+            5,
+        ),
+        (
+            "hubble_tcp_flags_total",
+            &[r#"flag="SYN",family="IPv4""#],
+            5,
+        ),
+        ("hubble_icmp_total", &[r#"type="EchoRequest""#], 1),
+        (
+            "hubble_policy_verdicts_total",
+            &[
+                r#"direction="ingress",match="l3-l4",action="forwarded""#,
+                web,
+            ],
+            5,
+        ),
+        (
+            "hubble_policy_verdicts_total",
+            &[r#"action="dropped""#, stranger],
+            denied,
+        ),
+        (
+            "hubble_policy_verdicts_total",
+            &[r#"action="dropped""#, web],
+            0,
+        ),
+        // A denial is told as verdict and as drop.
+        (
+            "hubble_drop_total",
+            &[
+                r#"reason="POLICY_DENIED",protocol="TCP""#,
+                r#"destination_pod="api",traffic_direction="ingress""#,
+                stranger,
+            ],
+            2 * denied,
+        ),
+        ("hubble_drop_total", &[web], 0),
+        (
+            "hubble_flows_processed_total",
+            &[r#"type="Drop",subtype="",verdict="DROPPED""#, stranger],
+            denied,
+        ),
+        (
+            "cilium_drop_count_total",
+            &[r#"reason="Policy denied",direction="INGRESS""#],
+            denied,
+        ),
+        (
+            "portcullis_drops_total",
+            &[r#"reason="policy_denied""#],
+            denied,
+        ),
+        ("hubble_lost_events_total", &[], 0),
+    ] {
+        assert_eq!(moved(name, labels), expected, "{name} {labels:?}");
+    }
+}
+
+#[test]
+fn prometheus_finds_nothing_to_object_to() {
+    let Some(cluster) = cluster(METRICS) else {
+        return;
+    };
+    let lab = &cluster.lab;
+    assert!(cluster.web.fetch("http://10.0.1.10/").is_some());
+    let samples = |name: &str, labels: &[&str]| Scrape::of(lab).sum(name, labels);
+    eventually("a flow is counted", || {
+        samples("hubble_flows_processed_total", &[]) > 0
+    });
+    let check = format!("curl -sSf {LISTEN} | promtool check metrics");
+    let checked = lab.node.run_words(&["sh", "-c", &check]);
+    assert!(checked.is_success, "{}{}", checked.stdout, checked.stderr);
+    let open = lab.node.must(&format!(
+        "curl -sSfi -H Accept:application/openmetrics-text;version=1.0.0 {LISTEN}"
+    ));
+    assert!(open.contains("content-type: application/openmetrics-text; version=1.0.0"));
+    assert!(open.ends_with("# EOF\n"));
+    // Beside the page they are the same.
+    let beside = lab.node.must("curl -sSfi http://127.0.0.1:4240/metrics");
+    assert!(beside.contains("content-type: text/plain; version=0.0.4"));
+    assert!(beside.contains("\nhubble_flows_processed_total{"));
+    // The daemon speaks of itself.
+    for (name, labels, expected) in [
+        (
+            "cilium_endpoint_state",
+            &[r#"endpoint_state="ready""#][..],
+            3,
+        ),
+        (
+            "cilium_policy_endpoint_enforcement_status",
+            &[r#"enforcement="ingress""#],
+            1,
+        ),
+        ("portcullis_ready", &[], 1),
+        ("cilium_policy", &[], 2),
+        ("cilium_policy_max_revision", &[], lab.status().generation()),
+    ] {
+        assert_eq!(samples(name, labels), expected, "{name}");
+    }
+    let refused = samples("cilium_policy_change_total", &[r#"outcome="fail""#]);
+    lab.apply("wrong.yaml", "kind: Nothing\n");
+    assert_eq!(
+        samples("cilium_policy_change_total", &[r#"outcome="fail""#]),
+        refused + 1
+    );
+    assert!(samples("portcullis_document_errors", &[]) > 0);
+    assert!(samples("cilium_process_resident_memory_bytes", &[]) > 1 << 20);
+}
+
+#[test]
+fn denied_flows_are_exported_and_the_file_makes_room() {
+    let settings = format!(
+        "export: {{path: {EXPORTED}, allow: [{{drop_reason_desc: [POLICY_DENIED]}}], maxMegabytes: 1, maxBackups: 2, \
+         compress: true}}\n{METRICS}"
+    );
+    let Some(cluster) = cluster(&settings) else {
+        return;
+    };
+    let lab = &cluster.lab;
+    assert!(cluster.web.fetch("http://10.0.1.10/").is_some());
+    assert!(cluster.stranger.gets_nothing("http://10.0.1.10/"));
+    let lines = || -> Vec<Value> {
+        let text = lab.node.read(EXPORTED);
+        let whole = text.lines().map(serde_json::from_str);
+        whole.collect::<Result<_, _>>().expect("whole lines")
+    };
+    eventually("a denial is exported", || lines().len() >= 2);
+    for line in lines() {
+        let flow = &line["flow"];
+        assert_eq!(flow["verdict"], "DROPPED", "{line}");
+        assert_eq!(flow["drop_reason_desc"], "POLICY_DENIED", "{line}");
+        assert_eq!(flow["source"]["pod_name"], "stranger", "{line}");
+        assert_eq!(flow["destination"]["pod_name"], "api", "{line}");
+        assert_eq!(line["node_name"], flow["node_name"], "{line}");
+        assert_eq!(line["time"], flow["time"], "{line}");
+    }
+    assert_eq!(lab.node.must(&format!("stat -c %a {EXPORTED}")), "600\n");
+    let is_there = |path: &str| lab.node.run(&format!("test -s {path}")).is_success;
+    let first_backup = format!("{EXPORTED}.1.zst");
+    eventually("the file is full", || {
+        cluster.stranger.place.call(|| {
+            let socket = UdpSocket::bind("0.0.0.0:0").expect("a port");
+            for _ in 0..200 {
+                // Denied in silence.
+                socket.send_to(b"?", "10.0.1.10:9").expect("it is sent");
+            }
+        });
+        std::thread::sleep(Duration::from_millis(50));
+        is_there(&first_backup)
+    });
+    assert!(lab.node.must(&format!("stat -c %a {first_backup}")) == "600\n");
+    eventually("metrics tell of it", || {
+        Scrape::of(lab).sum("portcullis_export_rotations_total", &[]) >= 1
+    });
+    let scrape = Scrape::of(lab);
+    assert!(scrape.sum("portcullis_export_lines_total", &[]) > 100);
+    assert_eq!(scrape.sum("portcullis_export_failed_total", &[]), 0);
+}
