@@ -1,12 +1,14 @@
 //! The node's settings: `config.yaml` of the state directory.
 
 mod nat;
-mod page;
+mod observe;
 
 pub use nat::Timeouts;
-pub use page::PageConfig;
+pub use observe::{HttpConfig, HubbleConfig, TlsConfig};
 
 use crate::xdp::{PortRange, XdpMode};
+use portcullis_hubble::export::ExportSettings;
+use portcullis_hubble::metrics::MetricsSettings;
 use portcullis_policy::{AllowLocalhost, Cidr, Compat, DocumentError, EnforcementMode};
 use serde::{Deserialize, Deserializer};
 use std::fmt;
@@ -158,8 +160,14 @@ pub struct Config {
     pub timeouts: Timeouts,
     /// Blocks whose addresses of the node, on the uplink, serve NodePorts. Empty: all of them.
     pub node_port_addresses: Vec<AddressBlock>,
-    /// Where the page is served.
-    pub page: PageConfig,
+    /// Metrics for Prometheus.
+    pub metrics: MetricsSettings,
+    /// Flows written to a file.
+    pub export: ExportSettings,
+    /// Hubble's API.
+    pub hubble: HubbleConfig,
+    /// Metrics and the page.
+    pub http: HttpConfig,
 }
 
 impl Default for Config {
@@ -192,7 +200,10 @@ impl Default for Config {
             nat_sessions_max: 64 * 1024,
             timeouts: Timeouts::default(),
             node_port_addresses: Vec::new(),
-            page: PageConfig::default(),
+            metrics: MetricsSettings::default(),
+            export: ExportSettings::default(),
+            hubble: HubbleConfig::default(),
+            http: HttpConfig::default(),
         }
     }
 }
@@ -268,6 +279,11 @@ impl Config {
             "1024 to 16777216",
             sessions.to_string(),
         );
+        if let Some((field, expected, found)) = config.metrics.fault() {
+            expect(field, false, expected, found);
+        }
+        errors.extend(observe::faults(file, &config.hubble, &config.http));
+        errors.extend(observe::export_fault(file, &config.export));
         if errors.is_empty() {
             Ok(config)
         } else {
@@ -301,7 +317,10 @@ impl Config {
             self.nat_sessions_max != new.nat_sessions_max,
         );
         compare("timeouts", self.timeouts != new.timeouts);
-        compare("page", self.page != new.page);
+        compare("metrics", self.metrics != new.metrics);
+        compare("export", self.export != new.export);
+        compare("hubble", self.hubble != new.hubble);
+        compare("http", self.http != new.http);
         fields
     }
 
@@ -548,7 +567,7 @@ mod tests {
                     flowsMax: 2048\nobserveHistory: 5\nmasquerade: true\n\
                     masqueradeExcludedCIDRs: [10.0.0.0/8]\nnatPorts: 62000-62999\n\
                     egressPorts: 5-6\nnatSessionsMax: 2048\ntimeouts: {udp: 1}\n\
-                    nodePortAddresses: [192.0.2.0/24]\npage: {listen: '127.0.0.1:80'}\n";
+                    nodePortAddresses: [192.0.2.0/24]\n";
         let new = Config::parse("config.yaml", text).unwrap();
         let old = Config::default();
         let mut taken = old.clone();
@@ -565,12 +584,11 @@ mod tests {
             observe_history: old.observe_history,
             nat_sessions_max: old.nat_sessions_max,
             timeouts: old.timeouts,
-            page: old.page,
             ..new.clone()
         };
         assert_eq!(taken, expected);
         let told = "uplink podCIDRs workers xdpMode checksums umemFrames idleFrames flowsMax observeHistory \
-                    natSessionsMax timeouts page";
+                    natSessionsMax timeouts";
         assert_eq!(taken.restart_needed_for(&new).join(" "), told);
     }
 }

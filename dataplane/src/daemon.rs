@@ -14,8 +14,10 @@ use crate::server::{self, Views};
 use crate::status_view::StatusView;
 use crate::worker::{self, WorkerHandle, WorkerParts};
 use crate::xdp::Redirect;
-use crate::{observer, page, privileges};
+use crate::{hubble, observer, privileges};
+use jiff::Timestamp;
 use portcullis_engine::{Engine, EngineSettings};
+use portcullis_hubble::AgentLog;
 use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 use std::sync::mpsc::{Sender, channel};
@@ -65,11 +67,13 @@ pub fn run(args: &RunArgs) -> Result<(), String> {
     .map_err(|e| e.to_string())?;
     let (notify, notices) = channel();
     let history = Arc::new(History::new(config.observe_history as usize));
+    let log = Arc::new(AgentLog::new(Timestamp::now()));
     let (made, handles) = make_workers(&config, &umem)?;
     let view = Arc::new(StatusView::new(
         &handles,
         Arc::clone(&history),
         Arc::clone(&umem),
+        Arc::clone(&log),
     ));
     let (shown, read) = (Arc::clone(&view), Arc::clone(&view));
     let (counted, named) = (Arc::clone(&view), Arc::clone(&view));
@@ -87,12 +91,10 @@ pub fn run(args: &RunArgs) -> Result<(), String> {
         },
     };
     server::listen(&args.socket, Arc::new(views))?;
+    let servers = hubble::start(&config, &args.socket, &view, &history, &log)?;
 
     start_workers(made, &handles)?;
     start_observer(&handles, &view, &history)?;
-    // Pods have a network with a page or without.
-    let _page = page::serve(&config.page, &history, &view)
-        .inspect_err(|fault| eprintln!("fault: no page: {fault}"));
     watch_signals(notify.clone())?;
     watch_kernel(notify.clone())?;
     notify
@@ -105,6 +107,7 @@ pub fn run(args: &RunArgs) -> Result<(), String> {
         args.state.display()
     );
     Control::new(config, redirect, umem, handles, netlink, view).run(&notices);
+    drop(servers);
     // Attachments stay pinned and sockets go: pods are cut off until the next daemon, not opened.
     let _ = std::fs::remove_file(&args.socket);
     Ok(())

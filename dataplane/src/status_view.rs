@@ -5,6 +5,7 @@ use crate::control::{SlotKey, Slots};
 use crate::counters::{Counter, WorkerCounters};
 use crate::crowds::Crowds;
 use crate::faults::Faults;
+use crate::figures::Tally;
 use crate::observe::{History, Names};
 use crate::review::Reading;
 use crate::rings::{CHUNK_BYTES, Umem};
@@ -17,6 +18,7 @@ use crate::worker::{WorkerHandle, now};
 use crate::xdp::Redirect;
 use jiff::Timestamp;
 use portcullis_engine::{CrowdedDestination, Drop, EndpointKind, Limit, RuleHits, Snapshot};
+use portcullis_hubble::AgentLog;
 use portcullis_policy::{Direction, Generation, Tables};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -32,12 +34,14 @@ pub struct StatusView {
     history: Arc<History>,
     umem: Arc<Umem>,
     started: Instant,
+    log: Arc<AgentLog>,
 }
 
 #[derive(Default)]
 struct Inner {
     status: Status,
     faults: Faults,
+    tally: Tally,
     crowds: Crowds,
     revision: u64,
     /// The revision that is being put into force.
@@ -56,7 +60,12 @@ struct Inner {
 impl StatusView {
     /// A view of these workers.
     #[must_use]
-    pub fn new(workers: &[WorkerHandle], history: Arc<History>, umem: Arc<Umem>) -> Self {
+    pub fn new(
+        workers: &[WorkerHandle],
+        history: Arc<History>,
+        umem: Arc<Umem>,
+        log: Arc<AgentLog>,
+    ) -> Self {
         let counters = workers
             .iter()
             .map(|worker| (worker.index, worker.core, Arc::clone(&worker.counters)))
@@ -67,6 +76,7 @@ impl StatusView {
             history,
             umem,
             started: Instant::now(),
+            log,
         }
     }
 
@@ -80,6 +90,8 @@ impl StatusView {
             eprintln!("refused: {error}");
         }
         let mut inner = self.lock();
+        inner.tally.refused += 1;
+        inner.tally.document_faults += errors.len() as u64;
         inner.refused = errors;
         inner.revision += 1;
     }
@@ -87,12 +99,16 @@ impl StatusView {
     /// Something in the daemon failed that no document is to blame for.
     pub fn fault(&self, fault: String) {
         eprintln!("fault: {fault}");
-        self.lock().faults.add(fault);
+        let mut inner = self.lock();
+        inner.tally.faults += 1;
+        inner.faults.add(fault);
     }
 
     /// A destination is running out of ports.
     pub fn crowd(&self, crowded: CrowdedDestination) {
-        if let Some(warning) = self.lock().crowds.note(crowded, Instant::now()) {
+        let mut inner = self.lock();
+        if let Some(warning) = inner.crowds.note(crowded, Instant::now()) {
+            inner.tally.port_warnings += 1;
             eprintln!("warning: {warning}");
         }
     }
@@ -104,6 +120,8 @@ impl StatusView {
         }
         let mut inner = self.lock();
         inner.refused.clear();
+        inner.tally.accepted += 1;
+        inner.tally.document_warnings += warnings.len() as u64;
         inner.revision_accepted = inner.revision + 1;
         inner.status.documents = documents;
         inner.status.warnings = warnings;
@@ -127,11 +145,17 @@ impl StatusView {
     /// A snapshot goes out to the workers; its names are needed before its first record.
     pub fn publish(&self, generation: Generation, names: Names) {
         let mut inner = self.lock();
-        inner.names.insert(generation, Arc::new(names));
+        let before = inner.names.values().next_back().cloned();
+        let names = Arc::new(names);
+        inner.names.insert(generation, Arc::clone(&names));
         while inner.names.len() > GENERATIONS_KEPT {
             inner.names.pop_first();
         }
         inner.status.generation = generation.0;
+        drop(inner);
+        // Many pods take their time to be compared: nobody is to wait for it.
+        self.log
+            .compare(Timestamp::now(), before.as_deref(), &names);
     }
 
     /// Counters for the rules of these tables, one set for each worker.
@@ -323,6 +347,19 @@ impl StatusView {
             }
         }
         limits
+    }
+
+    /// What happened since the start.
+    #[must_use]
+    pub fn tally(&self) -> Tally {
+        self.lock().tally
+    }
+
+    /// What each worker counts, by its number.
+    pub fn workers(&self) -> impl Iterator<Item = (u16, &WorkerCounters)> {
+        self.counters
+            .iter()
+            .map(|(index, _, counters)| (*index, &**counters))
     }
 
     /// The status of this moment.

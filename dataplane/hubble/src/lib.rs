@@ -1,12 +1,24 @@
 //! Hubble's API, metrics and the web page: the only crate that knows tokio, tonic and axum.
 
 mod accept;
+mod agent_log;
+mod api;
+pub mod export;
+mod flow;
 mod http;
+mod mask;
+pub mod metrics;
+mod observer;
 pub mod page;
+mod peer;
 mod servers;
 mod sources;
+mod summary;
 mod tls;
+pub mod wire;
 
+pub use agent_log::{AddressChange, AgentEntry, AgentEvent, AgentLog, PodChange, PolicyChange};
+pub use api::ApiSettings;
 pub use http::HttpSettings;
 pub use servers::Servers;
 pub use sources::{Agent, NodeName, Sources};

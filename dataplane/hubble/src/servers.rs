@@ -3,6 +3,8 @@
 use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use tokio::net::TcpListener;
 use tokio::runtime::{Builder, Runtime};
 
@@ -13,6 +15,8 @@ const THREADS: usize = 2;
 #[derive(Debug)]
 pub struct Servers {
     runtime: Runtime,
+    /// Sockets that go with it.
+    sockets: Mutex<Vec<PathBuf>>,
 }
 
 impl Servers {
@@ -29,12 +33,23 @@ impl Servers {
             .enable_all()
             .build()
             .map_err(|e| format!("cannot start the threads of the servers: {e}"))?;
-        Ok(Self { runtime })
+        Ok(Self {
+            runtime,
+            sockets: Mutex::default(),
+        })
     }
 
     /// Runs something beside what is served.
     pub fn spawn(&self, work: impl Future<Output = ()> + Send + 'static) {
         self.runtime.spawn(work);
+    }
+
+    pub(crate) fn block_on<T>(&self, work: impl Future<Output = T>) -> T {
+        self.runtime.block_on(work)
+    }
+
+    pub(crate) fn sockets(&self) -> MutexGuard<'_, Vec<PathBuf>> {
+        self.sockets.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(crate) fn bind(&self, address: SocketAddr) -> io::Result<(TcpListener, SocketAddr)> {
@@ -49,5 +64,14 @@ impl Servers {
     pub(crate) fn within<T>(&self, make: impl FnOnce() -> T) -> T {
         let _among = self.runtime.enter();
         make()
+    }
+}
+
+impl Drop for Servers {
+    fn drop(&mut self) {
+        for socket in self.sockets().drain(..) {
+            // Somebody may have taken it away: that is all we want.
+            let _ = std::fs::remove_file(socket);
+        }
     }
 }

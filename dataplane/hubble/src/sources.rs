@@ -1,13 +1,20 @@
 //! What the servers read; the daemon makes it.
 
+use crate::agent_log::AgentLog;
+use crate::metrics::Figures;
 use jiff::Timestamp;
-use portcullis_observe::{History, Names};
+use portcullis_observe::{History, Home, Names};
 use std::sync::Arc;
 
 /// The running daemon, as its servers see it.
 pub trait Agent: Send + Sync + 'static {
     /// Policy, pods and services that are in force now.
     fn names(&self) -> Arc<Names>;
+
+    /// The daemon in numbers; none unless it knows some.
+    fn figures(&self) -> Figures {
+        Figures::default()
+    }
 }
 
 /// The node that speaks.
@@ -21,6 +28,23 @@ pub struct NodeName {
     pub started: Timestamp,
 }
 
+impl NodeName {
+    /// `cluster/node`.
+    #[must_use]
+    pub fn absolute(&self) -> String {
+        format!("{}/{}", self.cluster, self.name)
+    }
+
+    /// The node as filters know it.
+    #[must_use]
+    pub fn home(&self) -> Home {
+        Home {
+            node: self.name.clone(),
+            cluster: self.cluster.clone(),
+        }
+    }
+}
+
 /// All that the servers share.
 #[derive(Clone)]
 pub struct Sources {
@@ -30,4 +54,6 @@ pub struct Sources {
     pub agent: Arc<dyn Agent>,
     /// The node.
     pub node: NodeName,
+    /// What the daemon did.
+    pub log: Arc<AgentLog>,
 }

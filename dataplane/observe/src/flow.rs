@@ -1,11 +1,12 @@
 //! A flow or a drop as users read it: Hubble's field names where Hubble has the field.
 
+use super::event::Event;
 use super::flow_policy::{self, FlowPolicy};
-use super::history::{Event, Names};
+use super::judgement::Judgement;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use portcullis_engine::{Record, RecordKind};
-use portcullis_policy::{Direction, Protocol, Verdict};
+use portcullis_policy::{Direction, Protocol};
 use serde::{Deserialize, Serialize};
 use std::fmt::Write;
 use std::net::IpAddr;
@@ -113,7 +114,7 @@ impl Flow {
         let record = &event.record;
         let names = &event.names;
         let (verdict, drop, revoked) = match record.kind {
-            RecordKind::Flow if is_audited(record.egress) || is_audited(record.ingress) => {
+            RecordKind::Flow if Judgement::all(event).any(|one| one.is_audited) => {
                 ("AUDIT", None, false)
             }
             RecordKind::Flow | RecordKind::Update | RecordKind::End(_) => {
@@ -153,79 +154,38 @@ impl Flow {
             length: record.length,
             generation: record.generation.0,
         };
-        flow.attribute(record, names);
-        flow.reason = flow.words(record, drop.map(portcullis_engine::Drop::sentence));
+        let parts = flow.attribute(event);
+        flow.reason = flow.words(event, parts, drop.map(portcullis_engine::Drop::sentence));
         flow
     }
 
-    /// Names the documents behind the verdicts.
-    fn attribute(&mut self, record: &Record, names: &Names) {
-        // A side that denied and was passed all the same is only audited.
-        let has_passed = record.kind == RecordKind::Flow;
-        if let Some(verdict) = record.egress {
-            let subject = record.from.and_then(|id| names.policy_of(id));
-            let is_audited = has_passed || record.ingress.is_some();
-            let by =
-                FlowPolicy::behind_named(names, verdict, subject, Direction::Egress, is_audited);
-            self.traffic_direction = Some("egress".into());
-            *(if verdict.decision.is_allowed() {
-                &mut self.egress_allowed_by
-            } else {
-                &mut self.egress_denied_by
-            }) = by;
-        }
-        if let Some(verdict) = record.ingress {
-            let subject = record.to.and_then(|id| names.policy_of(id));
-            let by =
-                FlowPolicy::behind_named(names, verdict, subject, Direction::Ingress, has_passed);
-            self.traffic_direction = Some("ingress".into());
-            *(if verdict.decision.is_allowed() {
-                &mut self.ingress_allowed_by
-            } else {
-                &mut self.ingress_denied_by
-            }) = by;
-        }
-    }
-
-    fn words(&self, record: &Record, sentence: Option<&str>) -> String {
-        let side = |direction: &str, verdict: Option<Verdict>, by: &[FlowPolicy], has_passed| {
-            let mut words = flow_policy::words(direction, verdict?.decision, by);
-            if has_passed && is_audited(verdict) {
+    /// Names the documents behind what policies said, and gives it in words.
+    fn attribute(&mut self, event: &Event) -> Vec<String> {
+        let mut parts = Vec::new();
+        for judgement in Judgement::all(event) {
+            let decision = judgement.verdict.decision;
+            let by = FlowPolicy::of_judgement(&event.names, &judgement);
+            let mut words = flow_policy::words(judgement.side(), decision, &by);
+            if judgement.is_audited {
                 words.push_str(" (only audited)");
             }
-            Some(words)
-        };
-        let has_passed = record.kind == RecordKind::Flow;
-        let egress = if record.egress.is_some_and(|v| v.decision.is_allowed()) {
-            &self.egress_allowed_by
-        } else {
-            &self.egress_denied_by
-        };
-        let ingress = if record.ingress.is_some_and(|v| v.decision.is_allowed()) {
-            &self.ingress_allowed_by
-        } else {
-            &self.ingress_denied_by
-        };
-        let mut parts: Vec<String> = [
-            // Ingress is asked of what egress let pass.
-            side(
-                "egress",
-                record.egress,
-                egress,
-                has_passed || record.ingress.is_some(),
-            ),
-            side("ingress", record.ingress, ingress, has_passed),
-        ]
-        .into_iter()
-        .flatten()
-        .collect();
-        let denied = [record.egress, record.ingress]
-            .into_iter()
-            .flatten()
-            .any(|verdict| !verdict.decision.is_allowed());
+            parts.push(words);
+            self.traffic_direction = Some(judgement.side().into());
+            *match (judgement.direction, decision.is_allowed()) {
+                (Direction::Egress, true) => &mut self.egress_allowed_by,
+                (Direction::Egress, false) => &mut self.egress_denied_by,
+                (Direction::Ingress, true) => &mut self.ingress_allowed_by,
+                (Direction::Ingress, false) => &mut self.ingress_denied_by,
+            } = by;
+        }
+        parts
+    }
+
+    fn words(&self, event: &Event, mut parts: Vec<String>, sentence: Option<&str>) -> String {
+        let is_denied = Judgement::all(event).any(|one| !one.verdict.decision.is_allowed());
         match sentence {
             // The half that allowed explains nothing about a drop.
-            Some(_) if denied => parts.retain(|part| part.contains("den")),
+            Some(_) if is_denied => parts.retain(|part| part.contains("den")),
             Some(sentence) => parts = vec![sentence.trim_end_matches('.').to_owned()],
             None => {}
         }
@@ -287,11 +247,6 @@ impl Flow {
             self.verdict, self.reason
         )
     }
-}
-
-/// Whether it denies: of a flow that passed, a policy that is only audited.
-fn is_audited(verdict: Option<Verdict>) -> bool {
-    verdict.is_some_and(|verdict| !verdict.decision.is_allowed())
 }
 
 fn has_ports(record: &Record) -> bool {

@@ -1,6 +1,7 @@
 //! Which flows a reader wants, in Hubble's fields and by Hubble's rules.
 
-use super::flow_check::{Check, checks};
+use super::filter_fields::checks;
+use super::flow_check::Check;
 use super::sighting::{FlowVerdict, Sighting};
 use serde::{Deserialize, Serialize};
 

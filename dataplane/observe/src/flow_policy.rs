@@ -1,6 +1,7 @@
 //! The documents behind a verdict, and the verdict in words.
 
-use super::history::Names;
+use super::judgement::Judgement;
+use super::names::Names;
 use portcullis_policy::{
     Decision, Direction, DocumentOrigin, PolicyIndex, RuleOrigin, Tables, Verdict,
 };
@@ -86,6 +87,21 @@ impl FlowPolicy {
             return Vec::new();
         };
         Self::behind(tables, subject, direction, verdict, is_audited)
+    }
+
+    /// What is behind one policy's word about a record; nothing when its names are gone.
+    #[must_use]
+    pub fn of_judgement(names: &Names, judgement: &Judgement) -> Vec<Self> {
+        let subject = judgement
+            .subject
+            .and_then(|subject| names.policy_of(subject));
+        Self::behind_named(
+            names,
+            judgement.verdict,
+            subject,
+            judgement.direction,
+            judgement.is_audited,
+        )
     }
 
     /// `backend/allow-frontend ingress[0]`: what tells it from others of its kind.

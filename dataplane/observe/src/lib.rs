@@ -6,6 +6,7 @@ mod cursor;
 mod drop_reason;
 mod event;
 mod filter;
+mod filter_fields;
 mod flow;
 mod flow_check;
 mod flow_filter;

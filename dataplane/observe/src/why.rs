@@ -136,14 +136,7 @@ impl WhySide {
     fn of(names: &Names, judgement: &Judgement) -> Self {
         let decision = judgement.verdict.decision;
         let subject = judgement.subject;
-        let policy = subject.and_then(|subject| names.policy_of(subject));
-        let by = FlowPolicy::behind_named(
-            names,
-            judgement.verdict,
-            policy,
-            judgement.direction,
-            judgement.is_audited,
-        );
+        let by = FlowPolicy::of_judgement(names, judgement);
         let mut reason = words(judgement.side(), decision, &by);
         if judgement.is_audited {
             reason.push_str(" (only audited)");

@@ -1,7 +1,8 @@
 //! The routes as a browser sees them.
 
 use super::{PageSources, router};
-use crate::{Agent, NodeName, Sources};
+use crate::metrics::Figures;
+use crate::{Agent, AgentLog, NodeName, Sources};
 use axum::Router;
 use axum::body::{Body, to_bytes};
 use axum::http::{Method, Request, Response, StatusCode, header};
@@ -18,6 +19,10 @@ struct Still(Arc<Names>);
 impl Agent for Still {
     fn names(&self) -> Arc<Names> {
         Arc::clone(&self.0)
+    }
+
+    fn figures(&self) -> Figures {
+        Figures::default()
     }
 }
 
@@ -56,6 +61,7 @@ fn page() -> (Router, Arc<History>) {
             cluster: "default".into(),
             started: Timestamp::now(),
         },
+        log: Arc::new(AgentLog::new(Timestamp::now())),
     };
     let status = Arc::new(|| json!({"generation": 7, "is_ready": true, "workers": []}));
     let routes = router(PageSources { sources, status }, || {}).expect("a thread");

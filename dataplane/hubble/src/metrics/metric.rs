@@ -1,0 +1,328 @@
+//! Hubble's metrics, and which events each of them counts.
+
+use super::context::SEPARATOR;
+use super::icmp;
+use super::series::Key;
+use portcullis_engine::{Ending, Record, RecordKind, TcpFlags};
+use portcullis_observe::{Aspect, DropReason, FlowVerdict, Point, Sighting};
+use portcullis_policy::{Direction, Identity, Protocol};
+use std::fmt::Write;
+use std::net::IpAddr;
+
+/// One that can be asked for in the settings.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Metric {
+    Flow,
+    Drop,
+    Tcp,
+    Icmp,
+    PortDistribution,
+    Policy,
+    Dns,
+    Http,
+}
+
+impl Metric {
+    /// Those that count something; names and HTTP are seen once a proxy is there.
+    pub const ALL: [Self; 8] = [
+        Self::Flow,
+        Self::Drop,
+        Self::Tcp,
+        Self::Icmp,
+        Self::PortDistribution,
+        Self::Policy,
+        Self::Dns,
+        Self::Http,
+    ];
+
+    /// The name in the settings.
+    pub const fn key(self) -> &'static str {
+        match self {
+            Self::Flow => "flow",
+            Self::Drop => "drop",
+            Self::Tcp => "tcp",
+            Self::Icmp => "icmp",
+            Self::PortDistribution => "port-distribution",
+            Self::Policy => "policy",
+            Self::Dns => "dns",
+            Self::Http => "http",
+        }
+    }
+
+    /// The metric with this name in the settings.
+    pub fn of_key(key: &str) -> Option<Self> {
+        // Both versions of HTTP differ only in what they count, and neither counts yet.
+        let key = if key == "httpV2" { "http" } else { key };
+        Self::ALL.into_iter().find(|metric| metric.key() == key)
+    }
+
+    /// Options beside those of the context, which change nothing as long as nothing is counted.
+    pub fn has_option(self, option: &str) -> bool {
+        match self {
+            Self::Dns => matches!(option, "query" | "ignoreAAAA"),
+            Self::Http => option == "exemplars",
+            _ => false,
+        }
+    }
+
+    /// The labels before those of the context.
+    pub const fn labels(self) -> &'static [&'static str] {
+        match self {
+            Self::Flow => &["protocol", "type", "subtype", "verdict"],
+            Self::Drop => &["reason", "protocol"],
+            Self::Tcp => &["flag", "family"],
+            Self::Icmp => &["family", "type"],
+            Self::PortDistribution => &["protocol", "port"],
+            Self::Policy => &["direction", "match", "action"],
+            Self::Dns => &["rcode", "qtypes", "ips_returned"],
+            Self::Http => &["method", "protocol", "status", "reporter"],
+        }
+    }
+
+    /// The metrics in the exposition, without `_total`, and what they are.
+    pub const fn families(self) -> &'static [(&'static str, &'static str)] {
+        match self {
+            Self::Flow => &[(
+                "hubble_flows_processed",
+                "Events of flows, as hubble observe shows them: a verdict for each side that was asked of a new connection, where its packets went, and drops.",
+            )],
+            Self::Drop => &[(
+                "hubble_drop",
+                "Events that tell of a dropped packet, by Hubble's name for the reason. A denial is told twice, as verdict and as drop.",
+            )],
+            Self::Tcp => &[(
+                "hubble_tcp_flags",
+                "Forwarded TCP packets that open or end a connection, by flag: one SYN a connection; SYN-ACK, FIN and RST once it has ended.",
+            )],
+            Self::Icmp => &[(
+                "hubble_icmp",
+                "Forwarded ICMP messages by type: the first of each exchange, and one reply once it has ended.",
+            )],
+            Self::PortDistribution => &[(
+                "hubble_port_distribution",
+                "Forwarded connections by destination port; for ICMP the port is 0.",
+            )],
+            Self::Policy => &[(
+                "hubble_policy_verdicts",
+                "Answers of policy about new connections, by direction, by what matched, and by what became of them. Those that the node itself asked for are left out.",
+            )],
+            Self::Dns => &[
+                (
+                    "hubble_dns_queries",
+                    "DNS queries seen by the proxy: none yet.",
+                ),
+                (
+                    "hubble_dns_responses",
+                    "DNS responses seen by the proxy: none yet.",
+                ),
+                (
+                    "hubble_dns_response_types",
+                    "Records in DNS responses seen by the proxy: none yet.",
+                ),
+            ],
+            Self::Http => &[
+                (
+                    "hubble_http_requests",
+                    "HTTP requests seen by the proxy: none yet.",
+                ),
+                (
+                    "hubble_http_responses",
+                    "HTTP responses seen by the proxy: none yet.",
+                ),
+            ],
+        }
+    }
+
+    /// Gives `count` the values of the labels before those of the context, once for each time that
+    /// the event counts.
+    pub fn rule(self, seen: &Sighting<'_>, key: &mut Key, mut count: impl FnMut(&mut Key)) {
+        let record = &seen.event.record;
+        match self {
+            Self::Flow => {
+                let (kind, subtype) = match seen.aspect {
+                    Aspect::Verdict(_) => ("PolicyVerdict", ""),
+                    Aspect::Trace(Point::ToEndpoint) => ("Trace", "to-endpoint"),
+                    Aspect::Trace(Point::ToHost) => ("Trace", "to-host"),
+                    Aspect::Trace(Point::ToNetwork) => ("Trace", "to-network"),
+                    Aspect::Drop(_) => ("Drop", ""),
+                };
+                fill(key, &[protocol(record), kind, subtype, verdict(seen)]);
+                count(key);
+            }
+            Self::Drop => {
+                if let Some(drop) = seen.drop() {
+                    fill(key, &[DropReason::of(drop).name, protocol(record)]);
+                    count(key);
+                }
+            }
+            Self::Tcp => {
+                for flag in tcp_flags(seen).into_iter().flatten() {
+                    fill(key, &[flag, family(record)]);
+                    count(key);
+                }
+            }
+            Self::Icmp => {
+                if let Some(kind) = icmp_type(seen) {
+                    fill(key, &[family(record), ""]);
+                    icmp::write_name(&mut key.text, record.protocol, kind);
+                    key.fixed = key.text.len();
+                    count(key);
+                }
+            }
+            Self::PortDistribution => {
+                if let Some(port) = service_port(seen) {
+                    fill(key, &[protocol(record)]);
+                    // There may be as many ports as pods, or more.
+                    let _ = write!(key.text, "{SEPARATOR}{port}");
+                    count(key);
+                }
+            }
+            Self::Policy => {
+                if let Aspect::Verdict(judgement) = seen.aspect
+                    && seen.source.identity != Identity::HOST
+                {
+                    let direction = match judgement.direction {
+                        Direction::Egress => "egress",
+                        Direction::Ingress => "ingress",
+                    };
+                    fill(key, &[direction, matched(seen), action(seen)]);
+                    count(key);
+                }
+            }
+            Self::Dns | Self::Http => {}
+        }
+    }
+}
+
+/// Whether this is the event of a packet that went on: each packet counts once, though Hubble tells
+/// of the first one several times.
+fn is_forwarded_packet(seen: &Sighting<'_>) -> bool {
+    matches!(seen.aspect, Aspect::Trace(_)) && seen.verdict() == FlowVerdict::Forwarded
+}
+
+/// The flags that the packet of a record carries. The end of a connection is told without a packet,
+/// but how it ended tells which were sent.
+fn tcp_flags(seen: &Sighting<'_>) -> [Option<&'static str>; 3] {
+    let record = &seen.event.record;
+    if record.protocol != Some(Protocol::Tcp) || !is_forwarded_packet(seen) {
+        return [None; 3];
+    }
+    let flags = record.tcp_flags;
+    match record.kind {
+        RecordKind::Flow => {
+            let is_answer = flags.has(TcpFlags::ACK);
+            let opening = if is_answer { "SYN-ACK" } else { "SYN" };
+            [
+                flags.has(TcpFlags::SYN).then_some(opening),
+                flags.has(TcpFlags::FIN).then_some("FIN"),
+                flags.has(TcpFlags::RST).then_some("RST"),
+            ]
+        }
+        RecordKind::End(ending) => {
+            let is_answered = record.totals.packets[1] > 0 && ending != Ending::Unanswered;
+            [
+                is_answered.then_some("SYN-ACK"),
+                (ending == Ending::Finished).then_some("FIN"),
+                (ending == Ending::Reset).then_some("RST"),
+            ]
+        }
+        _ => [None; 3],
+    }
+}
+
+/// The message that began an exchange; at its end, that there were replies.
+fn icmp_type(seen: &Sighting<'_>) -> Option<u8> {
+    let record = &seen.event.record;
+    let is_icmp = matches!(record.protocol, Some(Protocol::Icmp | Protocol::Icmpv6));
+    if !is_icmp || !is_forwarded_packet(seen) {
+        return None;
+    }
+    let kind = u8::try_from(record.ports.1).ok()?;
+    match record.kind {
+        RecordKind::Flow => Some(kind),
+        RecordKind::End(_) if record.totals.packets[1] > 0 => icmp::reply_to(record.protocol, kind),
+        _ => None,
+    }
+}
+
+/// The port that a new connection asks for.
+fn service_port(seen: &Sighting<'_>) -> Option<u16> {
+    let record = &seen.event.record;
+    let is_new = record.kind == RecordKind::Flow && seen.is_reply() == Some(false);
+    if !is_new || !is_forwarded_packet(seen) {
+        return None;
+    }
+    match record.protocol? {
+        Protocol::Tcp | Protocol::Udp | Protocol::Sctp => Some(record.ports.1),
+        Protocol::Icmp | Protocol::Icmpv6 => Some(0),
+        Protocol::Other(_) => None,
+    }
+}
+
+/// Sets the values that pods keep few.
+fn fill(key: &mut Key, values: &[&str]) {
+    key.text.clear();
+    for (position, value) in values.iter().enumerate() {
+        if position > 0 {
+            key.text.push(SEPARATOR);
+        }
+        key.text.push_str(value);
+    }
+    key.fixed = key.text.len();
+}
+
+/// Hubble's name of what was seen above IP.
+fn protocol(record: &Record) -> &'static str {
+    match record.protocol {
+        Some(Protocol::Tcp) => "TCP",
+        Some(Protocol::Udp) => "UDP",
+        Some(Protocol::Sctp) => "SCTP",
+        Some(Protocol::Icmp) => "ICMPv4",
+        Some(Protocol::Icmpv6) => "ICMPv6",
+        Some(Protocol::Other(_)) | None => "Unknown L4",
+    }
+}
+
+/// Of ICMPv6 too its own, which Cilium tells as IPv4 and its dashboards ask for as IPv6.
+fn family(record: &Record) -> &'static str {
+    match record.addresses {
+        Some((IpAddr::V6(_), _)) => "IPv6",
+        Some((IpAddr::V4(_), _)) => "IPv4",
+        None => "Unknown",
+    }
+}
+
+fn verdict(seen: &Sighting<'_>) -> &'static str {
+    match seen.verdict() {
+        FlowVerdict::VerdictUnknown => "VERDICT_UNKNOWN",
+        FlowVerdict::Forwarded => "FORWARDED",
+        FlowVerdict::Dropped => "DROPPED",
+        FlowVerdict::Error => "ERROR",
+        FlowVerdict::Audit => "AUDIT",
+        FlowVerdict::Redirected => "REDIRECTED",
+        FlowVerdict::Traced => "TRACED",
+        FlowVerdict::Translated => "TRANSLATED",
+    }
+}
+
+/// How much of a rule had to fit, in the words of `cilium monitor`.
+fn matched(seen: &Sighting<'_>) -> &'static str {
+    match seen.match_type() {
+        1 => "l3-only",
+        2 => "l3-l4",
+        3 => "l4-only",
+        4 => "all",
+        5 => "l3-proto",
+        6 => "proto-only",
+        _ => "none",
+    }
+}
+
+fn action(seen: &Sighting<'_>) -> &'static str {
+    match seen.verdict() {
+        FlowVerdict::Dropped | FlowVerdict::Error => "dropped",
+        FlowVerdict::Audit => "audit",
+        FlowVerdict::Redirected => "redirected",
+        _ => "forwarded",
+    }
+}

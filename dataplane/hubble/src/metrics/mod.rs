@@ -1,0 +1,27 @@
+//! Metrics for Prometheus: Hubble's and Cilium's by their names, and ours of what only we have.
+
+mod agent_collector;
+mod consumer;
+mod context;
+mod counts;
+mod family;
+mod figures;
+mod flow_collector;
+mod icmp;
+mod metric;
+mod naming;
+mod own_collector;
+mod process;
+mod router;
+mod series;
+mod settings;
+mod text;
+
+#[cfg(test)]
+mod tests;
+
+pub use figures::{
+    EndpointFigures, Figures, LimitFigures, MemoryFigures, RecordFigures, WorkerFigures,
+};
+pub use router::{Metrics, router};
+pub use settings::{Enabled, MetricsSettings};
