@@ -89,8 +89,12 @@ fn start_http(
     });
     if let Some(settings) = alone {
         let started = servers.start_http(&settings, vec![router.clone()]);
-        started
-            .map_err(|e| format!("config.yaml, {}", e.replacen("http.listen", "metrics.listen", 1)))?;
+        started.map_err(|e| {
+            format!(
+                "config.yaml, {}",
+                e.replacen("http.listen", "metrics.listen", 1)
+            )
+        })?;
     }
     let settings = config.http.settings();
     let page = page::router(page_sources(sources, view), wait_behind)?;
