@@ -4,7 +4,7 @@ use netns_tests::manifests::{ALLOW_FRONTEND, DEFAULT_DENY};
 use netns_tests::{Browser, Lab, Pod};
 use serde_json::{Value, json};
 
-const PAGE: &str = "http://127.0.0.1:4246/";
+const PAGE: &str = "http://127.0.0.1:4240/";
 
 struct Cluster {
     lab: Lab,

@@ -3,9 +3,11 @@
 // The same input gives the same picture: everything is ordered by name, and nothing is left to chance.
 
 export const CARD = { width: 184, height: 56 };
-const GAP = { x: 210, y: 24 };
+const GAP = { x: 200, y: 30 };
 const PLATE = { x: 18, top: 40, bottom: 18 };
-const SPACE = { x: 230, y: 34 };
+const SPACE = { x: 230, y: 44 };
+/** Columns of one namespace. */
+const COLUMNS_MAX = 2;
 /** A column that would be higher is continued beside. */
 const HEIGHT_MAX = 1500;
 
@@ -90,7 +92,13 @@ function untangle(list, arcs) {
 function inner(keys, arcs, isOutside) {
   const own = arcs.filter(([from, to]) => keys.includes(from) && keys.includes(to));
   const nodes = ordered(keys, own);
-  const cols = untangle(columns(nodes, ranks(nodes, own)), own);
+  const rank = ranks(nodes, own);
+  // A long chain is folded: as one line it would make all the rest small.
+  const deepest = 1 + Math.max(...rank.values());
+  if (deepest > COLUMNS_MAX) {
+    for (const [node, at] of rank) rank.set(node, Math.floor((at * COLUMNS_MAX) / deepest));
+  }
+  const cols = untangle(columns(nodes, rank), own);
   // Without calls among them a long column is continued beside.
   const most = isOutside ? 12 : 10;
   const split = cols.flatMap((column) => {

@@ -12,8 +12,8 @@ import { Viewport, follow } from "./viewport.js";
 
 /** More cards than these are folded into namespaces, until somebody unfolds one. */
 const CARDS_MAX = 80;
-/** More edges than these tell their words only when somebody points at them. */
-const WORDS_MAX = 60;
+/** More edges than these tell their words only when somebody points at them, but for what is wrong. */
+const WORDS_MAX = 30;
 const VERDICT_WORD = { forwarded: "FORWARDED", dropped: "DROPPED", audited: "AUDIT" };
 
 const model = new Model();
@@ -54,7 +54,9 @@ function draw() {
   }
   const spots = spotsNow();
   const curves = route(seen.edges, spots);
-  const texts = seen.edges.length <= WORDS_MAX ? labels(curves, spots) : new Map();
+  const isFew = seen.edges.filter((edge) => !edge.isDim).length <= WORDS_MAX;
+  const telling = curves.filter(({ edge }) => (isFew ? !edge.isDim : edge.verdict !== "forwarded"));
+  const texts = labels(telling.slice(0, 4 * WORDS_MAX), spots);
   // Who had the focus keeps it: the picture is drawn anew, the person has not moved.
   const focused = document.activeElement?.closest?.("#map [data-key]")?.dataset.key;
   stage.replaceChildren(

@@ -1,7 +1,8 @@
 //! The routes as a browser sees them.
 
 use super::{PageSources, router};
-use crate::{Agent, NodeName, Sources};
+use crate::metrics::Figures;
+use crate::{Agent, AgentLog, NodeName, Sources};
 use axum::Router;
 use axum::body::{Body, to_bytes};
 use axum::http::{Method, Request, Response, StatusCode, header};
@@ -20,8 +21,8 @@ impl Agent for Still {
         Arc::clone(&self.0)
     }
 
-    fn figures(&self) -> crate::metrics::Figures {
-        crate::metrics::Figures::default()
+    fn figures(&self) -> Figures {
+        Figures::default()
     }
 }
 
@@ -60,7 +61,7 @@ fn page() -> (Router, Arc<History>) {
             cluster: "default".into(),
             started: Timestamp::now(),
         },
-        log: Arc::default(),
+        log: Arc::new(AgentLog::new(Timestamp::now())),
     };
     let status = Arc::new(|| json!({"generation": 7, "is_ready": true, "workers": []}));
     let routes = router(PageSources { sources, status }, || {}).expect("a thread");
