@@ -46,7 +46,7 @@ fn events() -> Vec<Event> {
     };
     let record = |number: u32| {
         let (from, to) = (number % PODS, (number * 7 + number / PODS) % PODS);
-        let is_denied = number % 10 == 0;
+        let is_denied = number.is_multiple_of(10);
         Record {
             kind: match is_denied {
                 true => RecordKind::Drop(Drop::PolicyDenied),
