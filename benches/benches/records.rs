@@ -3,6 +3,7 @@
 
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 use jiff::{SignedDuration, Timestamp};
+use portcullis_benches::node::{Node, Way};
 use portcullis_engine::{Ending, EndpointId, Now, Record, RecordKind, TcpFlags, Totals};
 use portcullis_observe::{
     Event, Flow, History, Names, Position, SegmentSettings, SegmentWriter, Segments, Stored,
@@ -16,7 +17,7 @@ use std::fmt::Write;
 use std::hint::black_box;
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// The default history.
 const HISTORY: usize = 1_000_000;
@@ -163,6 +164,36 @@ fn full_history(traffic: &mut Traffic) -> Arc<History> {
     history
 }
 
+/// What being observed costs a worker: flows of ten packets, each told once.
+fn worker(criterion: &mut Criterion) {
+    const FLOWS: usize = 20_000;
+    const PACKETS: usize = 10;
+    let mut group = criterion.benchmark_group("worker");
+    group.sample_size(10);
+    for (name, is_observed) in [("observed", true), ("not observed", false)] {
+        group.bench_function(format!("a packet of flows of ten, {name}"), |bencher| {
+            bencher.iter_custom(|rounds| {
+                let mut spent = Duration::ZERO;
+                let walked = rounds.div_ceil((FLOWS * PACKETS) as u64);
+                for _ in 0..walked {
+                    let mut node = Node::new(2, 10).observed(is_observed);
+                    let since = Instant::now();
+                    for first in (0..FLOWS).step_by(64) {
+                        let flows: Vec<usize> = (first..(first + 64).min(FLOWS)).collect();
+                        for _ in 0..PACKETS {
+                            node.send_batch(&flows, Way::All);
+                        }
+                    }
+                    spent += since.elapsed();
+                }
+                let each = spent.as_secs_f64() / (walked * (FLOWS * PACKETS) as u64) as f64;
+                Duration::from_secs_f64(each * rounds as f64)
+            });
+        });
+    }
+    group.finish();
+}
+
 fn memory(criterion: &mut Criterion) {
     let mut traffic = Traffic::new();
     let history = full_history(&mut traffic);
@@ -239,5 +270,5 @@ fn disk(criterion: &mut Criterion) {
     let _ = std::fs::remove_dir_all(directory);
 }
 
-criterion_group!(benches, memory, disk);
+criterion_group!(benches, worker, memory, disk);
 criterion_main!(benches);

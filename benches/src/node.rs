@@ -1,6 +1,7 @@
 //! A node in memory: an engine, pods that talk to their neighbours, policies that all concern them.
 
-use portcullis::worker::{BATCH, Foresight};
+use crossbeam::queue::ArrayQueue;
+use portcullis::worker::{BATCH, Foresight, Observed};
 use portcullis_engine::{
     Endpoint, EndpointId, EndpointIndex, EndpointKind, Engine, EngineSettings, FrameBytes,
     MacAddress, Now, Outcome, Record, Snapshot,
@@ -16,6 +17,8 @@ use std::sync::Arc;
 const LENGTH: usize = 64;
 /// Destination ports that flows are spread over.
 const PORTS: usize = 1000;
+/// Records that wait for the observer, as on a worker.
+const QUEUE: usize = 8192;
 const NOW: Now = Now(1_000_000_000);
 
 /// How packets go.
@@ -37,6 +40,8 @@ pub struct Node {
     heads: Vec<[u8; 256]>,
     records: Vec<Record>,
     foresight: Foresight,
+    /// Where records go; None where nobody observes.
+    queue: Option<ArrayQueue<Observed>>,
 }
 
 impl Node {
@@ -71,7 +76,16 @@ impl Node {
             heads: vec![[0; 256]; BATCH],
             records: Vec::with_capacity(16),
             foresight: Foresight::new(BATCH),
+            queue: None,
         }
+    }
+
+    /// Tells an observer of everything, or nobody of anything.
+    #[must_use]
+    pub fn observed(mut self, is_observed: bool) -> Self {
+        self.records = Vec::with_capacity(if is_observed { 256 } else { 0 });
+        self.queue = is_observed.then(|| ArrayQueue::new(QUEUE));
+        self
     }
 
     /// Sends a packet of a flow; all packets are delivered.
@@ -122,6 +136,13 @@ impl Node {
                 matches!(outcome, Outcome::Transmit(at, _) if at == to),
                 "flow {flow}"
             );
+        }
+        if let Some(queue) = &self.queue {
+            self.engine.tell_flows(NOW, &mut self.records);
+            for record in self.records.drain(..) {
+                // The observer is another thread's: the oldest goes as if it had been read.
+                queue.force_push(Observed { time: NOW, record });
+            }
         }
     }
 }

@@ -324,9 +324,14 @@ fn top_counts_by_what_is_asked_for() {
         ]
     );
     assert_eq!(
-        rows("--by source-workload --from-pod web --last 2"),
+        // Each connection is told when it begins and when it ends.
+        rows("--by source-workload --from-pod web --last 4"),
         [row(&["frontend/web"], 2, false)]
     );
+    let told: Value =
+        serde_json::from_str(&cluster.must("top -o json --by source --to-port 80")).expect("JSON");
+    let bytes = told["rows"][0]["bytes"].as_u64();
+    assert!(bytes.is_some_and(|bytes| bytes > 3 * 300), "{told}");
     assert_eq!(
         rows("--since 1h --limit 1 --by destination"),
         [row(&["backend/api"], 3, true)]

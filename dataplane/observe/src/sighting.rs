@@ -5,7 +5,7 @@ use super::event::Event;
 use super::judgement::Judgement;
 use super::names::Names;
 use super::uuid::Uuid;
-use portcullis_engine::{Drop, EndpointId, Frontend, RecordKind};
+use portcullis_engine::{Drop, EndpointId, RecordKind};
 use portcullis_policy::{Decision, Direction, Identity, Protocol};
 use serde::{Deserialize, Serialize};
 use std::net::IpAddr;
@@ -291,18 +291,7 @@ impl<'a> Party<'a> {
             Some((namespace.as_str(), name.as_str()))
         };
         let (namespace, pod_name) = by_endpoint.or_else(by_address).unwrap_or_default();
-        let service = || {
-            if names.services.is_empty() {
-                return None;
-            }
-            let frontend = Frontend {
-                address: address?,
-                protocol: protocol?,
-                port,
-            };
-            let (_, service, _) = names.services.find(frontend)?;
-            Some((service.namespace.as_str(), service.name.as_str()))
-        };
+        let service = || names.service(address?, protocol?, port);
         Self {
             endpoint,
             identity,
