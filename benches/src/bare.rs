@@ -50,6 +50,8 @@ impl Forwarder {
         let until = is_over.clone();
         let thread = lab.node.thread(move || {
             pin(WORKER_CORE);
+            // As the daemon's workers do.
+            portcullis::privileges::come_first();
             match Bare::open(&interfaces, mode) {
                 Ok(bare) => bare.run(macs, &until, &tell),
                 Err(why) => drop(tell.send(Err(why))),

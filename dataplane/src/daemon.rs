@@ -36,6 +36,7 @@ const MOVE_PATIENCE: Duration = Duration::from_secs(20);
 pub fn run(args: &RunArgs) -> Result<(), String> {
     privileges::check()?;
     // Before the first thread: each has its own.
+    privileges::come_first();
     privileges::drop_unneeded()?;
     let mut source = Directory::open(&args.state).map_err(|e| e.to_string())?;
     let first = source.next().map_err(|e| e.to_string())?;
@@ -212,7 +213,7 @@ fn make_workers(
 fn start_workers(workers: Vec<worker::Worker>, handles: &[WorkerHandle]) -> Result<(), String> {
     for (worker, handle) in workers.into_iter().zip(handles) {
         let core = handle.core;
-        spawn(format!("worker-{}", handle.index), move || {
+        start(format!("worker-{}", handle.index), move || {
             if let Some(id) = core
                 && !core_affinity::set_for_current(core_affinity::CoreId { id })
             {
@@ -221,6 +222,7 @@ fn start_workers(workers: Vec<worker::Worker>, handles: &[WorkerHandle]) -> Resu
             worker.run();
         })?;
     }
+    privileges::stand_back();
     Ok(())
 }
 
@@ -294,7 +296,15 @@ fn watch_source(mut source: Directory, notify: Sender<Notice>) -> Result<(), Str
     })
 }
 
+/// Starts a thread that is no worker.
 fn spawn(name: String, work: impl FnOnce() + Send + 'static) -> Result<(), String> {
+    start(name, move || {
+        privileges::stand_back();
+        work();
+    })
+}
+
+fn start(name: String, work: impl FnOnce() + Send + 'static) -> Result<(), String> {
     thread::Builder::new()
         .name(name.clone())
         .spawn(work)

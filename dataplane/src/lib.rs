@@ -15,7 +15,7 @@ pub mod ipc;
 pub mod listing;
 pub mod netlink;
 mod observer;
-mod privileges;
+pub mod privileges;
 pub mod recall;
 mod records_status;
 pub mod review;

@@ -11,6 +11,31 @@ const KEPT: [Capability; 4] = [
     Capability::CAP_IPC_LOCK,
 ];
 
+/// How much sooner than others workers get their turn: a pod that floods runs on the node's cores,
+/// too, and without it would starve who has to judge its packets. [setpriority(2)]
+const WORKERS_FIRST: i32 = -10;
+
+/// Puts this thread, and those that it starts, before others. Where the kernel does not allow it
+/// everything runs all the same, only later when cores are short.
+pub fn come_first() {
+    set_niceness(WORKERS_FIRST);
+    // Sessions share cores before threads do: one that is ours alone comes first, too. [sched(7)]
+    let own = rustix::process::getpid();
+    if rustix::process::getsid(None).is_ok_and(|leader| leader == own) {
+        let _ = std::fs::write("/proc/self/autogroup", WORKERS_FIRST.to_string());
+    }
+}
+
+/// Takes the place of any other thread again.
+pub fn stand_back() {
+    set_niceness(0);
+}
+
+fn set_niceness(niceness: i32) {
+    // Linux keeps this for each thread. [setpriority(2), NOTES]
+    let _ = rustix::process::setpriority_process(Some(rustix::thread::gettid()), niceness);
+}
+
 /// Gives up all other capabilities, for this thread and those that it starts.
 ///
 /// # Errors

@@ -3,6 +3,7 @@
 use crate::ipc::{Answer, Request};
 use crate::listing::{FlowEntry, ListFilter, Listing, NatSession, PortUse};
 use crate::observe::{History, Home};
+use crate::privileges;
 use crate::recall;
 use crate::review::{self, Reading};
 use crate::status::{RuleStatus, Status};
@@ -62,6 +63,8 @@ pub fn listen(path: &Path, views: Arc<Views>) -> Result<(), String> {
     fs::set_permissions(path, fs::Permissions::from_mode(0o600)).map_err(fault)?;
     let readers = Arc::new(AtomicUsize::new(0));
     let accept = move || {
+        // Its readers' threads are as it is.
+        privileges::stand_back();
         for stream in listener.incoming().flatten() {
             if readers.fetch_add(1, Relaxed) >= READERS_MAX {
                 readers.fetch_sub(1, Relaxed);

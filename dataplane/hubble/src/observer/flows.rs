@@ -9,7 +9,7 @@ use crate::wire::flow::LostEvent;
 use crate::wire::observer::GetFlowsResponse;
 use crate::wire::observer::get_flows_response::ResponseTypes;
 use jiff::Timestamp;
-use portcullis_observe::{Event, FlowChoice, Sighting};
+use portcullis_observe::{Event, FlowChoice, Reader, Sighting};
 use std::time::{Duration, Instant};
 use tokio::sync::mpsc::Sender;
 use tonic::Status;
@@ -57,13 +57,14 @@ impl Reading {
     }
 
     /// Tells all that is asked for. Ends with it, or when the client goes.
-    pub(crate) async fn run(mut self, sources: Sources, client: Sender<Answer>) {
+    pub(crate) async fn run(mut self, sources: Sources, now: Reader, client: Sender<Answer>) {
         let history = sources.history;
         // Who does not follow gets what there is now, however fast more comes.
         let newest = history.events_before(u64::MAX, 1);
         let end = newest.first().map_or(0, |event| event.number + 1);
         let is_gone = || client.is_closed();
-        let Some(start) = Start::find(&history, &self.window, &self.choice, is_gone).await else {
+        let found = Start::find(&history, &self.window, &self.choice, now, is_gone);
+        let Some(start) = found.await else {
             return;
         };
         self.skip = start.skip;

@@ -20,7 +20,7 @@ use crate::wire::relay::NodeState;
 use flows::Reading;
 use jiff::Timestamp;
 pub(crate) use losses::Losses;
-use portcullis_observe::{FlowChoice, FlowFilter};
+use portcullis_observe::{FlowChoice, FlowFilter, Position};
 use std::sync::Arc;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio_stream::wrappers::ReceiverStream;
@@ -117,8 +117,11 @@ impl Observer for ObserverService {
         let reading = reading.map_err(Status::invalid_argument)?;
         let (client, stream) = mpsc::channel(WAITING_MAX);
         let sources = self.sources.clone();
+        // Now is when the request came, not when its turn does: a client that has its answer may
+        // rely on what happens next.
+        let now = sources.history.reader_at(Position::Newest);
         tokio::spawn(async move {
-            reading.run(sources, client).await;
+            reading.run(sources, now, client).await;
             drop(place);
         });
         Ok(told(ReceiverStream::new(stream)))

@@ -97,6 +97,7 @@ impl Start {
         history: &Arc<History>,
         window: &Window,
         choice: &FlowChoice,
+        now: Reader,
         is_gone: impl Fn() -> bool,
     ) -> Option<Self> {
         let at = |position| {
@@ -109,7 +110,10 @@ impl Start {
             From::Oldest => at(Position::Oldest),
             // With what is on disk.
             From::First | From::Last(u64::MAX) => at(Position::Number(0)),
-            From::Now => at(Position::Newest),
+            From::Now => Some(Self {
+                reader: now,
+                skip: 0,
+            }),
             From::Since(time) => at(Position::Since(time)),
             From::Last(number) => Self::last(history, window, choice, number, is_gone).await,
         }
