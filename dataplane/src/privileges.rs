@@ -20,10 +20,19 @@ const WORKERS_FIRST: i32 = -10;
 pub fn come_first() {
     set_niceness(WORKERS_FIRST);
     // Sessions share cores before threads do: one that is ours alone comes first, too. [sched(7)]
-    let own = rustix::process::getpid();
-    if rustix::process::getsid(None).is_ok_and(|leader| leader == own) {
+    let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
+    if leads_session(&stat) {
         let _ = std::fs::write("/proc/self/autogroup", WORKERS_FIRST.to_string());
     }
+}
+
+/// Whether a process is the first of its session. That one may be out of sight, in another namespace
+/// of processes: its number is zero then. [proc_pid_stat(5)]
+fn leads_session(stat: &str) -> bool {
+    let session = stat
+        .rsplit_once(')')
+        .and_then(|(_, rest)| rest.split_whitespace().nth(3));
+    session.is_some_and(|session| stat.split_whitespace().next() == Some(session))
 }
 
 /// Takes the place of any other thread again.
@@ -79,4 +88,17 @@ pub fn check() -> Result<(), String> {
         "`portcullis run` needs {}: run it as root",
         missing.join(", ")
     ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_leads_a_session_is_read_also_where_the_leader_is_out_of_sight() {
+        assert!(leads_session("41 (a ) name) S 1 41 41 0 -1"));
+        assert!(!leads_session("42 (portcullis) S 41 41 41 0 -1"));
+        assert!(!leads_session("3 (portcullis) S 1 1 0 0 -1"));
+        assert!(!leads_session(""));
+    }
 }
