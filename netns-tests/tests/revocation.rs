@@ -180,6 +180,10 @@ fn a_hundred_connections_revoked_at_once_are_all_reset() {
     // One for each end, and two more where both have spoken before either knew.
     assert!((200..=400).contains(&resets), "{resets}");
     assert_eq!(cluster.lab.status().of_workers("resets_lost"), 0);
+    // Records take a moment to reach the observer.
+    eventually("each connection has its record", || {
+        revocations(&cluster.lab, written).1.len() >= 100
+    });
     let (in_force, records) = revocations(&cluster.lab, written);
     // One for each connection, or for each of its ends.
     assert!((100..=200).contains(&records.len()), "{}", records.len());
