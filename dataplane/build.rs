@@ -29,7 +29,9 @@ enum Core {
 }
 
 fn main() {
-    let contract = Path::new(env!("CARGO_MANIFEST_DIR")).join("../xdp-redirect");
+    // Asked now, not when this was compiled: another checkout may share the target directory.
+    let own = env::var_os("CARGO_MANIFEST_DIR").expect("cargo sets CARGO_MANIFEST_DIR");
+    let contract = Path::new(&own).join("../xdp-redirect");
     let out = PathBuf::from(env::var_os("OUT_DIR").expect("cargo sets OUT_DIR"));
     for path in [
         "src",

@@ -100,8 +100,11 @@ impl Engine {
         if looks == 0 {
             return;
         }
-        cursor.at = now;
-        for _ in 0..looks.min(UPDATE_LOOKS_MAX) {
+        let looks = looks.min(UPDATE_LOOKS_MAX);
+        // What is left for later stays due: after a sleep the next calls catch up.
+        let behind = elapsed - (looks * UPDATE_PERIOD_NS / places as u64).min(elapsed);
+        cursor.at = Now(now.0 - behind);
+        for _ in 0..looks {
             // Drops have a right to the other half.
             if records.len() >= records.capacity() / 2 {
                 return;

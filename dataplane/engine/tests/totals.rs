@@ -140,3 +140,27 @@ fn denied_and_withdrawn_flows_have_no_end() {
     node.engine.expire(node.now);
     assert_eq!(told(&mut node), vec![]);
 }
+
+#[test]
+fn after_a_sleep_every_flow_of_a_large_table_is_told_of() {
+    const FLOWS: u16 = 3000;
+    let mut node = Node::new(&[]);
+    let send_all = |node: &mut Node| {
+        for port in 0..FLOWS {
+            let frame = v4(CLIENT, SERVER).udp((5000 + port, 80), b"x");
+            node.delivered(CLIENT, SERVER, frame);
+            node.records.clear();
+        }
+    };
+    send_all(&mut node);
+    node.wait(11);
+    send_all(&mut node);
+    // One call looks at a piece only.
+    let mut ports = std::collections::BTreeSet::new();
+    for _ in 0..8 {
+        let mut records = Vec::with_capacity(4096);
+        node.engine.tell_flows(node.now, &mut records);
+        ports.extend(records.iter().map(|record| record.ports.0));
+    }
+    assert_eq!(ports.len(), usize::from(FLOWS));
+}

@@ -90,6 +90,16 @@ pub struct FlowEnd {
 }
 
 impl FlowEnd {
+    /// Whether it is this pod: `namespace/name`, `namespace/` for all of it, or a name in any.
+    #[must_use]
+    pub fn is_pod(&self, wanted: &str) -> bool {
+        match wanted.split_once('/') {
+            Some((namespace, "")) => self.namespace == namespace,
+            Some((namespace, name)) => self.namespace == namespace && self.pod_name == name,
+            None => self.pod_name == wanted,
+        }
+    }
+
     /// `namespace/pod`, or the reserved name, or the CIDR.
     #[must_use]
     pub fn name(&self) -> String {
@@ -266,5 +276,25 @@ pub fn protocol_name(protocol: Protocol) -> String {
         Protocol::Icmp => "ICMPv4".into(),
         Protocol::Icmpv6 => "ICMPv6".into(),
         Protocol::Other(number) => format!("protocol {number}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pod_is_named_with_or_without_its_namespace() {
+        let end = FlowEnd {
+            namespace: "backend".into(),
+            pod_name: "api".into(),
+            ..FlowEnd::default()
+        };
+        for wanted in ["backend/api", "backend/", "api"] {
+            assert!(end.is_pod(wanted), "{wanted}");
+        }
+        for other in ["frontend/api", "frontend/", "backend/web", "ap"] {
+            assert!(!end.is_pod(other), "{other}");
+        }
     }
 }

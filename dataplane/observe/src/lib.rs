@@ -6,7 +6,6 @@ mod copied;
 mod cursor;
 mod drop_reason;
 mod event;
-mod filter;
 mod filter_fields;
 mod flow;
 mod flow_check;
@@ -34,7 +33,6 @@ mod workload;
 pub use cursor::Gap;
 pub use drop_reason::DropReason;
 pub use event::Event;
-pub use filter::{Filter, is_pod};
 pub use flow::{Flow, FlowEnd, FlowIp, protocol_name};
 pub use flow_filter::{
     EventTypeFilter, ExperimentalFilter, FlowChoice, FlowFilter, FlowMatcher, HeaderFilter, Home,

@@ -12,7 +12,7 @@ pub use live_flow::{FLOW_STATES, Joined, LiveFlow, flows_table};
 pub use service::{BackendView, FrontendView, ServiceView, services_table};
 pub use session::{Ends, NatSession, PortUse, sessions_table, usage_table};
 
-use crate::observe::{FlowEnd, Names, is_pod};
+use crate::observe::{FlowEnd, Names};
 use crate::worker::{Desk, Page};
 use portcullis_policy::Generation;
 use serde::{Deserialize, Serialize};
@@ -48,7 +48,7 @@ impl ListFilter {
     fn matches(&self, protocol: &str, ends: [&FlowEnd; 2]) -> bool {
         let any =
             |list: &[String], is: &dyn Fn(&String) -> bool| list.is_empty() || list.iter().any(is);
-        any(&self.pods, &|pod| ends.iter().any(|end| is_pod(pod, end)))
+        any(&self.pods, &|pod| ends.iter().any(|end| end.is_pod(pod)))
             && any(&self.namespaces, &|namespace| {
                 ends.iter().any(|end| end.namespace == **namespace)
             })

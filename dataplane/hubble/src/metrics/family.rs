@@ -1,6 +1,6 @@
 //! One metric of the exposition with its samples, as collectors write it at a scrape.
 
-use prometheus_client::encoding::{DescriptorEncoder, NoLabelSet};
+use prometheus_client::encoding::{DescriptorEncoder, EncodeCounterValue, NoLabelSet};
 use prometheus_client::metrics::MetricType;
 use std::fmt;
 
@@ -11,33 +11,12 @@ pub(super) struct Families<'e>(pub DescriptorEncoder<'e>);
 pub(super) type Labels<'l> = Vec<(&'l str, String)>;
 
 impl Families<'_> {
-    /// Writes a counter, whose name gets `_total`. What is counted never falls.
-    pub fn counter<'l>(
+    /// Writes a counter, of things or of seconds; its name gets `_total`. What is counted never falls.
+    pub fn counter<'l, V: EncodeCounterValue>(
         &mut self,
         name: &str,
         help: &str,
-        samples: impl IntoIterator<Item = (Labels<'l>, u64)>,
-    ) -> fmt::Result {
-        let mut family = self
-            .0
-            .encode_descriptor(name, help, None, MetricType::Counter)?;
-        for (labels, value) in samples {
-            match labels.is_empty() {
-                true => family.encode_counter::<NoLabelSet, _, f64>(&value, None)?,
-                false => family
-                    .encode_family(&labels)?
-                    .encode_counter::<NoLabelSet, _, f64>(&value, None)?,
-            }
-        }
-        Ok(())
-    }
-
-    /// Writes a counter of seconds.
-    pub fn seconds<'l>(
-        &mut self,
-        name: &str,
-        help: &str,
-        samples: impl IntoIterator<Item = (Labels<'l>, f64)>,
+        samples: impl IntoIterator<Item = (Labels<'l>, V)>,
     ) -> fmt::Result {
         let mut family = self
             .0

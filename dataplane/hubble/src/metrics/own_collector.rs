@@ -83,7 +83,7 @@ pub(super) fn write(families: &mut Families<'_>, figures: &Figures) -> fmt::Resu
         let samples = samples.map(|worker| (label("worker", worker.index), value(worker)));
         families.counter(name, help, samples)?;
     }
-    families.seconds(
+    families.counter(
         "portcullis_worker_busy_seconds",
         "Seconds that the worker spent in turns of its loop that found something to do: its rate is the load, 1 is a whole core.",
         figures

@@ -24,7 +24,7 @@ pub(super) fn write(families: &mut Families<'_>, started_seconds: f64) -> fmt::R
         return Ok(());
     };
     for prefix in ["process", "cilium_process"] {
-        families.seconds(
+        families.counter(
             &format!("{prefix}_cpu_seconds"),
             "Seconds of processor time that the daemon used, all threads together.",
             [(Vec::new(), process.cpu_seconds)],

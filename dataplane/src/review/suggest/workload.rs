@@ -1,7 +1,7 @@
 //! Pods that are alike: the same namespace, the same labels.
 
 use super::selection::Selection;
-use crate::observe::{FlowEnd, is_pod};
+use crate::observe::FlowEnd;
 use crate::review::recorded::{RecordedConnection, RecordedEnd};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -125,7 +125,7 @@ fn is_any(wanted: &[String], (namespace, name): (&str, &str)) -> bool {
         pod_name: name.to_owned(),
         ..FlowEnd::default()
     };
-    wanted.iter().any(|wanted| is_pod(wanted, &end))
+    wanted.iter().any(|wanted| end.is_pod(wanted))
 }
 
 /// Namespace and own labels of a pod; None for what is no pod.
