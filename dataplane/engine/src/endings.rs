@@ -149,7 +149,10 @@ fn record_of(snapshot: &Snapshot, flow: &Flow, kind: RecordKind) -> Record {
     let (local, remote) = flow.key.addresses();
     let ports = flow.key.ports();
     let here = Some(flow.key.endpoint());
-    let there = flow.way().map(|way| way.to_id);
+    // Not as the entry knows it: that is found with the first answer, and forgotten with each
+    // snapshot. All records of a flow are to name the same ends, else its sums are taken for two.
+    let way = snapshot.way_to(remote);
+    let there = way.and_then(|way| Some(snapshot.endpoint(way.to)?.id));
     let (from, to, addresses, ports) = match flow.initiator() {
         Side::Local => (here, there, (local, remote), ports),
         Side::Remote => (there, here, (remote, local), (ports.1, ports.0)),

@@ -164,3 +164,19 @@ fn after_a_sleep_every_flow_of_a_large_table_is_told_of() {
     }
     assert_eq!(ports.len(), usize::from(FLOWS));
 }
+
+#[test]
+fn an_end_names_both_ends_also_of_a_flow_that_nobody_answered() {
+    for (from, to, ids) in [(CLIENT, SERVER, (100, 101)), (UPLINK, SERVER, (104, 101))] {
+        let mut node = Node::new(&[]);
+        node.delivered(from, to, v4(from, to).udp((5000, 80), b"x"));
+        node.wait(100_000);
+        node.engine.expire(node.now);
+        let ends: Vec<_> = told(&mut node)
+            .iter()
+            .map(|record| (record.from, record.to))
+            .collect();
+        let expected = (Some(EndpointId(ids.0)), Some(EndpointId(ids.1)));
+        assert_eq!(ends, [expected]);
+    }
+}

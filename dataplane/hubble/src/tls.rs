@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls::crypto::ring;
+use tokio_rustls::rustls::pki_types::pem::{self, PemObject};
 use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio_rustls::rustls::server::WebPkiClientVerifier;
 use tokio_rustls::rustls::{RootCertStore, ServerConfig};
@@ -65,7 +66,7 @@ fn read(file: &Path) -> Result<Vec<u8>, String> {
 
 fn certificates(file: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
     let bytes = read(file)?;
-    let certificates: Vec<_> = rustls_pemfile::certs(&mut bytes.as_slice())
+    let certificates: Vec<_> = CertificateDer::pem_slice_iter(&bytes)
         .collect::<Result<_, _>>()
         .map_err(|e| format!("{}: {e}", file.display()))?;
     if certificates.is_empty() {
@@ -79,14 +80,13 @@ fn certificates(file: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
 
 fn private_key(file: &Path) -> Result<PrivateKeyDer<'static>, String> {
     let bytes = read(file)?;
-    rustls_pemfile::private_key(&mut bytes.as_slice())
-        .map_err(|e| format!("{}: {e}", file.display()))?
-        .ok_or_else(|| {
-            format!(
-                "{}: expected a private key in PEM, found none",
-                file.display()
-            )
-        })
+    PrivateKeyDer::from_pem_slice(&bytes).map_err(|e| match e {
+        pem::Error::NoItemsFound => format!(
+            "{}: expected a private key in PEM, found none",
+            file.display()
+        ),
+        other => format!("{}: {other}", file.display()),
+    })
 }
 
 #[cfg(test)]

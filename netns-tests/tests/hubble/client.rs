@@ -11,7 +11,8 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::{TcpStream, UnixStream};
 use tokio_rustls::TlsConnector;
-use tokio_rustls::rustls::pki_types::ServerName;
+use tokio_rustls::rustls::pki_types::pem::PemObject;
+use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use tokio_rustls::rustls::{ClientConfig, RootCertStore, crypto::ring};
 use tonic::Status;
 use tonic::transport::{Channel, Endpoint};
@@ -101,7 +102,7 @@ pub async fn channel_tls(
     let read = |file: &str| std::fs::read(file).unwrap_or_else(|e| panic!("{file}: {e}"));
     let certificates = |file: &str| {
         let pem = read(file);
-        let all: Result<Vec<_>, _> = rustls_pemfile::certs(&mut pem.as_slice()).collect();
+        let all: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&pem).collect();
         all.expect("PEM")
     };
     let mut roots = RootCertStore::empty();
@@ -115,8 +116,7 @@ pub async fn channel_tls(
     let mut config = match own {
         None => builder.with_no_client_auth(),
         Some((certificate, key)) => {
-            let key = rustls_pemfile::private_key(&mut read(key).as_slice());
-            let key = key.expect("PEM").expect("a key");
+            let key = PrivateKeyDer::from_pem_slice(&read(key)).expect("a key in PEM");
             builder
                 .with_client_auth_cert(certificates(certificate), key)
                 .expect("they fit")
