@@ -1,7 +1,6 @@
 //! The findings for programs: one JSON object.
 
 use crate::figure::{Figure, RATIOS, spread};
-use crate::measure::Measure;
 use crate::path::Path;
 use crate::run::Findings;
 use serde_json::{Map, Value, json};
@@ -25,8 +24,9 @@ pub fn json(findings: &Findings) -> Value {
             "datagrams": by_path(&findings.balances, crate::ledger::Balance::json),
         },
         "machine": findings.machine.json(),
-        "measures": Measure::ALL.map(|measure| (measure.key().to_owned(), json!(measure.title())))
-            .into_iter().collect::<Map<_, _>>(),
+        "measures": findings.plan.measures.iter()
+            .map(|measure| (measure.key().to_owned(), json!(measure.title())))
+            .collect::<Map<_, _>>(),
         "paths": findings.plan.paths.iter()
             .map(|path| (path.key().to_owned(), json!(path.title())))
             .collect::<Map<_, _>>(),
@@ -172,6 +172,7 @@ pub(crate) mod tests {
                 xdp_mode: "generic".into(),
                 workers: 1,
                 paths: Path::ALL.to_vec(),
+                measures: Measure::ALL.to_vec(),
                 growth: None,
             },
             rounds: 3,

@@ -36,6 +36,8 @@ pub struct Plan {
     pub workers: u16,
     /// The paths, in the order of the tables.
     pub paths: Vec<Path>,
+    /// What is measured on them.
+    pub measures: Vec<Measure>,
     /// Whether the growth of the engine's cost is measured, and how much of it.
     pub growth: Option<growth::Effort>,
 }
@@ -134,7 +136,7 @@ pub fn run(plan: Plan, has_precedence: bool) -> Option<Findings> {
     let rounds_since = Instant::now();
     while rounds < plan.rounds && (rounds == 0 || rounds_since.elapsed() < plan.rounds_end) {
         tell(since, &format!("round {} of {}", rounds + 1, plan.rounds));
-        for measure in Measure::ALL {
+        for &measure in &plan.measures {
             for turn in 0..pairs.len() {
                 // Another path is first in each round.
                 let index = (rounds + turn) % pairs.len();

@@ -3,6 +3,7 @@
 use clap::{Parser, ValueEnum};
 use portcullis_benches::growth::Effort;
 use portcullis_benches::machine::take_precedence;
+use portcullis_benches::measure::Measure;
 use portcullis_benches::path::Path;
 use portcullis_benches::run::{Plan, run};
 use portcullis_benches::{markdown, report};
@@ -34,6 +35,9 @@ struct Arguments {
     /// Paths to measure, by their keys; all of them unless given
     #[arg(long, value_delimiter = ',', value_parser = parse_path)]
     paths: Vec<Path>,
+    /// What to measure on them, by the keys of the JSON; everything unless given
+    #[arg(long, value_delimiter = ',', value_parser = parse_measure)]
+    measures: Vec<Measure>,
     /// Leaves out how the engine's cost grows
     #[arg(long)]
     no_growth: bool,
@@ -58,6 +62,16 @@ fn parse_path(key: &str) -> Result<Path, String> {
     let found = Path::ALL.into_iter().find(|path| path.key() == key);
     found.ok_or_else(|| {
         let keys = Path::ALL.map(Path::key).join(", ");
+        format!("expected one of {keys}")
+    })
+}
+
+fn parse_measure(key: &str) -> Result<Measure, String> {
+    let found = Measure::ALL
+        .into_iter()
+        .find(|measure| measure.key() == key);
+    found.ok_or_else(|| {
+        let keys = Measure::ALL.map(Measure::key).join(", ");
         format!("expected one of {keys}")
     })
 }
@@ -103,6 +117,11 @@ impl Arguments {
                 Path::ALL.to_vec()
             } else {
                 self.paths.clone()
+            },
+            measures: if self.measures.is_empty() {
+                Measure::ALL.to_vec()
+            } else {
+                self.measures.clone()
             },
             growth: match (self.no_growth || self.many_pods, self.quick) {
                 (true, _) => None,
