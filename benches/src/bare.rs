@@ -7,7 +7,7 @@
 use crate::machine::{WORKER_CORE, pin};
 use netns_tests::{BPFFS_DIRECTORY, Lab, Pod};
 use portcullis::rings::{Frame, FreeFrames, Socket, Umem, UmemSettings, Waiter};
-use portcullis::worker::{BATCH, PIECES};
+use portcullis::worker::{ATTEND_FROM, BATCH, Manners, PIECES, now};
 use portcullis::xdp::{InterfaceKind, Redirect, XdpMode};
 use portcullis_engine::finish_checksum;
 use std::fs;
@@ -119,6 +119,7 @@ impl Bare {
     fn run(mut self, macs: [[u8; 6]; 2], is_over: &AtomicBool, tell: &Sender<Result<(), String>>) {
         let mut batch: Vec<Frame> = Vec::with_capacity(BATCH);
         let (mut idle_turns, mut relaxed) = (0, Instant::now());
+        let mut manners = Manners::of_this_thread(now());
         // The caller waits, unless it has panicked.
         let _ = tell.send(Ok(()));
         while !is_over.load(Relaxed) {
@@ -129,14 +130,20 @@ impl Bare {
                 (true, true) => 1,
                 (true, false) => 100,
             });
+            if is_idle {
+                let sockets = &self.sockets;
+                // What it could not do leaves the sockets looked into.
+                let _ = self.waiter.rest(|slot| sockets.get(slot as usize));
+            }
             // An interrupted wait is a short one.
             let _ = self.waiter.wait(Some(patience));
-            let mut received = 0;
+            let (mut received, mut bytes_in) = (0, 0);
             for from in self.waiter.ready() {
                 let (from, to) = (from as usize, 1 - from as usize);
                 self.sockets[from].receive_pieces(&mut self.free, &mut batch, BATCH, PIECES);
                 received += batch.len();
                 for mut frame in batch.drain(..) {
+                    bytes_in += frame.length() as u64;
                     let mut view = frame.view(&self.umem);
                     let mut bytes = view.bytes();
                     bytes.head[..6].copy_from_slice(&macs[to]);
@@ -148,6 +155,9 @@ impl Bare {
                 }
             }
             idle_turns = if received > 0 { 0 } else { idle_turns + 1 };
+            if received > 0 {
+                manners.note(received as u64, bytes_in, now());
+            }
             if received > 0 || has_pending {
                 self.upkeep();
             }
@@ -164,6 +174,9 @@ impl Bare {
             // Of an interface that is gone the measurement tells.
             let _ = socket.kick(&mut self.free);
             socket.refill(&mut self.free);
+            if socket.take_passed() >= ATTEND_FROM {
+                self.waiter.attend(socket, socket.slot());
+            }
         }
     }
 }

@@ -134,6 +134,7 @@ pub(crate) mod tests {
     use crate::figure::Samples;
     use crate::growth::{Growth, Instructions, Point};
     use crate::machine::Machine;
+    use crate::measure::Measure;
     use crate::run::Plan;
     use std::collections::BTreeMap;
     use std::time::Duration;

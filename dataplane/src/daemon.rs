@@ -37,6 +37,7 @@ pub fn run(args: &RunArgs) -> Result<(), String> {
     privileges::check()?;
     // Before the first thread: each has its own.
     privileges::come_first();
+    privileges::bring_session_first();
     privileges::drop_unneeded()?;
     let mut source = Directory::open(&args.state).map_err(|e| e.to_string())?;
     let first = source.next().map_err(|e| e.to_string())?;

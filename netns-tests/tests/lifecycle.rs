@@ -124,27 +124,34 @@ fn a_daemon_that_is_asked_to_stop_ends_in_order_and_cuts_its_pods_off() {
 }
 
 #[test]
-fn every_thread_of_the_daemon_has_four_capabilities_and_can_get_no_more() {
+fn every_thread_of_the_daemon_has_four_capabilities_workers_one_more_and_none_can_get_others() {
     let Some((lab, ..)) = two_pods() else {
         return;
     };
     lab.start_daemon();
-    // [capabilities(7): NET_ADMIN 12, NET_RAW 13, IPC_LOCK 14, BPF 39]
-    let four = format!("{:016x}", 1_u64 << 12 | 1 << 13 | 1 << 14 | 1 << 39);
-    let none = format!("{:016x}", 0);
-    let expected = [
-        ("CapInh", none.clone()),
-        ("CapPrm", four.clone()),
-        ("CapEff", four.clone()),
-        ("CapBnd", four),
-        ("CapAmb", none),
-        ("NoNewPrivs", "1".into()),
-    ];
+    // [capabilities(7): NET_ADMIN 12, NET_RAW 13, IPC_LOCK 14, SYS_NICE 23, BPF 39]
+    let four = 1_u64 << 12 | 1 << 13 | 1 << 14 | 1 << 39;
+    let five = four | 1 << 23;
+    let expected = |own: u64| {
+        let set = |bits: u64| format!("{bits:016x}");
+        [
+            ("CapInh", set(0)),
+            ("CapPrm", set(own)),
+            ("CapEff", set(own)),
+            // What a thread may not have itself, no program gets that it starts. [no_new_privs]
+            ("CapBnd", set(five)),
+            ("CapAmb", set(0)),
+            ("NoNewPrivs", "1".into()),
+        ]
+    };
     let tasks = format!("/proc/{}/task", lab.daemon_pid());
-    let mut threads = 0;
+    let (mut threads, mut workers) = (0, 0);
     for task in fs::read_dir(tasks).expect("it runs") {
         let path = task.expect("a thread").path().join("status");
         let status = fs::read_to_string(&path).expect("its status");
+        let is_worker = status.starts_with("Name:\tworker-");
+        workers += usize::from(is_worker);
+        let expected = expected(if is_worker { five } else { four });
         let found = expected.each_ref().map(|(key, _)| {
             let line = status.lines().find_map(|line| line.strip_prefix(key));
             (
@@ -158,6 +165,7 @@ fn every_thread_of_the_daemon_has_four_capabilities_and_can_get_no_more() {
         threads += 1;
     }
     assert!(threads > 3, "control, worker, observer and more: {threads}");
+    assert!(workers > 0, "a worker");
 }
 
 #[test]

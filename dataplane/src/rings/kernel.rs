@@ -12,6 +12,7 @@ use rustix::net::xdp::{
     XdpDescOptions, XdpRingFlags, XdpRingOffset, XdpStatistics, XdpUmemReg, XdpUmemRegFlags,
 };
 use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, netdevice, socket_with, sockopt};
+use std::os::fd::AsRawFd;
 use std::ptr::{NonNull, null_mut};
 use std::slice;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -167,6 +168,12 @@ impl Memory {
         unsafe { slice::from_raw_parts_mut(self.mapping.start.as_ptr().add(address), length) }
     }
 
+    /// Where the byte at `address` is.
+    #[inline]
+    pub fn place(&self, address: usize) -> *const u8 {
+        self.mapping.start.as_ptr().wrapping_add(address)
+    }
+
     /// Asks the kernel to finish the checksum of the packet at `address`.
     ///
     /// # Safety
@@ -209,6 +216,7 @@ impl Queues {
         sockopt::set_xdp_tx_ring_size(&socket, entries.transmit)?;
         sockopt::set_xdp_umem_fill_ring_size(&socket, entries.fill)?;
         sockopt::set_xdp_umem_completion_ring_size(&socket, entries.completion)?;
+        allow_to_send(&socket, entries.transmit);
         let at = sockopt::xdp_mmap_offsets(&socket)?;
         let (receive, transmit) = (XDP_PGOFF_RX_RING, XDP_PGOFF_TX_RING);
         let (fill, completion) = (XDP_UMEM_PGOFF_FILL_RING, XDP_UMEM_PGOFF_COMPLETION_RING);
@@ -375,6 +383,23 @@ impl<T> Ring<T> {
         // SAFETY: less than `entries`, and the mapping has so many.
         unsafe { self.first.as_ptr().add(place) }
     }
+}
+
+/// Lets one call send so many packets; by itself the kernel stops after 32. One older than 6.17 does
+/// not know how, and is called more often.
+fn allow_to_send(socket: &OwnedFd, packets: u32) {
+    /// `XDP_MAX_TX_SKB_BUDGET`
+    const SEND_BUDGET: libc::c_int = 9;
+    // SAFETY: the kernel reads four bytes, which live until it returns.
+    unsafe {
+        libc::setsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_XDP,
+            SEND_BUDGET,
+            (&raw const packets).cast(),
+            size_of::<u32>() as libc::socklen_t,
+        )
+    };
 }
 
 /// A socket that no child process inherits: in one of them it would outlive its closing here.

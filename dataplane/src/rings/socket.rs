@@ -7,6 +7,7 @@ use super::fill::FillDepth;
 use super::frame::Frame;
 use super::free::FreeFrames;
 use super::kernel::{CONTINUED, Descriptor, Queues, TOLD};
+use super::prefetch::prefetch;
 use super::queues::{self, RING_ENTRIES_FILL};
 use super::umem::{CHUNK_BYTES, Umem};
 use rustix::io::Errno;
@@ -64,6 +65,8 @@ pub struct Socket {
     is_stuck: bool,
     /// What the worker has been told of the kernel's losses.
     losses_told: KernelLosses,
+    /// Packets in and out since the worker last asked.
+    passed: u32,
 }
 
 /// Packets that the kernel lost at the rings of a socket.
@@ -108,6 +111,7 @@ impl Socket {
             kicks: 0,
             is_stuck: false,
             losses_told: KernelLosses::default(),
+            passed: 0,
         })
     }
 
@@ -144,6 +148,9 @@ impl Socket {
             };
             pieces += 1;
             if let Some(frame) = self.join(&piece, free) {
+                // Another core has just written it. Who reads it next waits for one line at a time,
+                // but all of a batch can be under way at once.
+                prefetch(self.umem.start_of(frame.head));
                 batch.push(frame);
             }
         }
@@ -156,7 +163,9 @@ impl Socket {
             self.receive_chunks -= pieces;
             self.depth.received(self.receive_chunks);
         }
-        batch.len() - before
+        let received = batch.len() - before;
+        self.passed += received as u32;
+        received
     }
 
     /// Packets that were dropped for having too many pieces since this was last asked; each ends
@@ -246,6 +255,12 @@ impl Socket {
         !self.is_stuck
     }
 
+    /// Packets received and put into the transmit ring since this was last asked.
+    #[inline]
+    pub fn take_passed(&mut self) -> u32 {
+        std::mem::take(&mut self.passed)
+    }
+
     /// System calls to send since this was last asked.
     #[inline]
     pub fn take_kicks(&mut self) -> u64 {
@@ -263,7 +278,7 @@ impl Socket {
                 Ok(_) => break,
                 Err(Errno::NXIO | Errno::NODEV) => return Err(InterfaceLost::Gone),
                 Err(Errno::NETDOWN) => return Err(InterfaceLost::Down),
-                // The kernel sends 32 packets a call, and also says so when it can send none.
+                // An older kernel sends 32 packets a call, and also says so when it can send none.
                 Err(_) if left == queued => break,
                 Err(_) => queued = left,
             }
@@ -423,6 +438,7 @@ impl Socket {
         }
         self.queues().transmit.publish();
         self.transmit_chunks += pieces;
+        self.passed += 1;
         frame.dissolve();
         Ok(())
     }

@@ -179,6 +179,12 @@ impl Umem {
         unsafe { self.memory.bytes(address_of(chunk), CHUNK_ROOM) }
     }
 
+    /// Where the packet begins that a chunk holds: to be fetched, not to be read.
+    #[inline]
+    pub(super) fn start_of(&self, chunk: u32) -> *const u8 {
+        self.memory.place(address_of(chunk))
+    }
+
     /// Asks the kernel to finish a checksum of the packet that begins in a chunk: the one at
     /// `start` + `offset`, over everything from `start`.
     ///

@@ -10,7 +10,7 @@ use portcullis_engine::{Engine, HOLDS_MAX, Now};
 use std::sync::Arc;
 
 /// Interfaces that one wait can find ready.
-const READY_MAX: usize = 256;
+const READY_MAX: usize = 512;
 /// Frames that may wait between two workers.
 const HANDOVER_MAX: usize = 1024;
 /// Records of one turn.
@@ -84,6 +84,7 @@ pub fn connect(parts: Vec<WorkerParts>) -> Result<Vec<(Worker, WorkerHandle)>, S
                 first_served: 0,
                 served: Vec::with_capacity(READY_MAX),
                 batch: Vec::with_capacity(BATCH),
+                taken_bytes: 0,
                 foresight: Foresight::new(BATCH),
                 held: [const { None }; HOLDS_MAX],
                 records: Vec::with_capacity(RECORDS_MAX),

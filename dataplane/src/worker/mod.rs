@@ -7,6 +7,7 @@ mod connect;
 mod desk;
 mod foresight;
 mod handle;
+mod manners;
 mod patience;
 mod turn;
 mod walk;
@@ -15,10 +16,14 @@ pub use connect::{WorkerParts, connect};
 pub use desk::{Desk, Page, Silent};
 pub use foresight::Foresight;
 pub use handle::{Command, Observed, Reply, WorkerHandle};
+pub use manners::Manners;
 pub use turn::{Worker, now};
 
 /// Frames that are taken from one interface before the next has its turn. Measured against 64: 4 to
 /// 7 % more small packets, and 256 adds nothing but waiting for others.
 pub const BATCH: usize = 128;
-/// Pieces of frames, likewise: a segment of 64 KB is 17, and takes as long as so many small frames.
-pub const PIECES: u32 = 512;
+/// Pieces of frames, likewise: a segment of 64 KB is 17. Measured against 512: 15 % more of one TCP
+/// stream and 10 % of eight; 2176 adds nothing.
+pub const PIECES: u32 = 1088;
+/// From so many packets of an interface in a turn a worker looks into its rings without being told.
+pub const ATTEND_FROM: u32 = 32;

@@ -1,9 +1,11 @@
 //! The loop of a worker: commands, frames, upkeep, sleep.
 
+use super::ATTEND_FROM;
 use super::company::Company;
 use super::desk::Filled;
 use super::foresight::Foresight;
 use super::handle::{Bell, Command, Observed, Passed, Reply};
+use super::manners::Manners;
 use super::patience::Patience;
 use crate::counters::WorkerCounters;
 use crate::rings::{Frame, FreeFrames, Socket, Umem, Waiter};
@@ -37,6 +39,8 @@ pub struct Worker {
     /// What each of them took in this turn.
     pub(super) served: Vec<Served>,
     pub(super) batch: Vec<Frame>,
+    /// Bytes of the frames of this turn.
+    pub(super) taken_bytes: u64,
     pub(super) foresight: Foresight,
     /// Fragments ahead of the first of their datagram, at the slots that the engine names.
     pub(super) held: [Option<Frame>; HOLDS_MAX],
@@ -75,11 +79,13 @@ impl Worker {
     pub fn run(mut self) -> ! {
         let mut patience = Patience::new();
         let mut company = Company::of_this_thread(now());
+        let mut manners = Manners::of_this_thread(now());
         // Looking long is for who is known to be alone.
         let mut is_alone = false;
         loop {
             let moment = now();
             let commands = self.take_commands(moment);
+            self.taken_bytes = 0;
             let passed = self.take_passed(moment);
             let received = self.take_ready(moment);
             self.tend(moment);
@@ -90,6 +96,7 @@ impl Worker {
             let ended = now();
             if has_worked {
                 is_alone = company.is_alone(ended);
+                manners.note((passed + received) as u64, self.taken_bytes, ended);
                 self.share_out(received, ended.0.saturating_sub(moment.0));
             }
             let is_over = patience.is_over(has_worked, is_alone, ended);
@@ -114,7 +121,7 @@ impl Worker {
     /// Finds out which interfaces have frames; sleeps when there has been nothing for long enough.
     fn wait(&mut self, may_sleep: bool) {
         let mut patience = Duration::ZERO;
-        if may_sleep {
+        if may_sleep && self.rest() {
             self.is_asleep.store(true, Ordering::SeqCst);
             // Whoever queued something before it could see the flag rang no bell.
             let has_mail = !self.commands.is_empty() || self.inbox.iter().any(|q| !q.is_empty());
@@ -130,6 +137,13 @@ impl Worker {
         // An interrupted wait is a short one.
         let _ = self.waiter.wait(Some(patience));
         self.is_asleep.store(false, Ordering::SeqCst);
+    }
+
+    /// Has the kernel tell of all sockets, and says whether it will.
+    fn rest(&mut self) -> bool {
+        let sockets = &self.sockets;
+        let socket_of = |token| sockets.get(token as usize)?.as_deref();
+        self.waiter.rest(socket_of).is_ok()
     }
 
     fn take_commands(&mut self, moment: Now) -> usize {
@@ -159,7 +173,7 @@ impl Worker {
                     self.resume_held(moment);
                     let socket = self.sockets[usize::from(index.0)].take();
                     if let Some(socket) = &socket {
-                        let _ = self.waiter.remove(socket);
+                        let _ = self.waiter.remove(socket, u32::from(index.0));
                     }
                     self.reply(Reply::Removed { index, socket });
                 }
@@ -263,6 +277,9 @@ impl Worker {
             let is_lost = socket.kick(&mut self.free).is_err();
             self.counters.kicks.add(socket.take_kicks());
             socket.refill(&mut self.free);
+            if socket.take_passed() >= ATTEND_FROM {
+                self.waiter.attend(socket, u32::from(index.0));
+            }
             if !is_lost && socket.has_pending() {
                 // The kernel could not take all of it now: the next turn tries again.
                 position += 1;

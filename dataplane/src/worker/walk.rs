@@ -37,6 +37,7 @@ impl Worker {
                 taken += 1;
                 match passed {
                     Passed::Frame(handover, frame) => {
+                        self.taken_bytes += frame.length() as u64;
                         self.ingress(Some(from), handover, frame, moment)
                     }
                     Passed::Denied(handover) => self.engine.withdraw(&handover),
@@ -63,20 +64,29 @@ impl Worker {
             };
             let mut batch = std::mem::take(&mut self.batch);
             socket.receive_pieces(&mut self.free, &mut batch, BATCH, PIECES);
-            for _ in 0..socket.take_chains_too_long() {
+            let too_long = socket.take_chains_too_long();
+            for _ in 0..too_long {
                 self.counters.dropped(Drop::ChainTooLong);
             }
-            self.touch(index);
             let frames = batch.len();
+            // Interfaces that are attended are looked into whether they have something or not.
+            if frames == 0 && too_long == 0 {
+                self.batch = batch;
+                continue;
+            }
+            self.touch(index);
             taken += frames;
             self.foresee(index, &mut batch);
+            let mut bytes = 0;
             for (number, frame) in batch.drain(..).enumerate() {
-                self.counters.received.add(1);
-                self.counters.received_bytes.add(frame.length() as u64);
+                bytes += frame.length() as u64;
                 self.egress(index, number, frame, moment);
                 self.resume_held(moment);
             }
             self.batch = batch;
+            self.counters.received.add(frames as u64);
+            self.counters.received_bytes.add(bytes);
+            self.taken_bytes += bytes;
             let until = now().0;
             self.served.push(Served {
                 index,

@@ -219,6 +219,38 @@ fn a_destination_that_takes_nothing_costs_one_kick_a_turn() {
 }
 
 #[test]
+fn what_comes_in_unannounced_is_found_and_announced_again_afterwards() {
+    if !is_root() {
+        return;
+    }
+    let lab = Lab::new(2, JUMBO);
+    let wire = Running::start(&lab, XdpMode::Generic);
+    assert!(reaches(&lab));
+    wire.ask(|wire| {
+        wire.rests = false;
+        wire.attend(0);
+        wire.attend(1);
+    });
+    assert!(reaches(&lab), "looked into");
+    let ready = wire.ask(|wire| wire.waiter.ready().collect::<Vec<_>>());
+    assert_eq!(
+        ready,
+        [0, 1],
+        "whether something came or not, and no one twice"
+    );
+    let index = lab.index(1);
+    wire.ask(move |wire| {
+        wire.close(0);
+        wire.open(0, index, XdpMode::Generic);
+    });
+    assert!(reaches(&lab), "opened anew: announced");
+    wire.ask(|wire| wire.rests = true);
+    assert!(reaches(&lab), "announced");
+    assert!(!wire.ask(|wire| wire.waiter.attends_any()));
+    wire.assert_all_accounted_for();
+}
+
+#[test]
 fn an_interface_deleted_under_traffic_loses_no_chunk_and_can_come_back() {
     if !is_root() {
         return;

@@ -36,7 +36,9 @@ pub struct Wire {
     pub forwarded: u64,
     pub refused: u64,
     pub lost: [Option<InterfaceLost>; 2],
-    waiter: Waiter,
+    pub waiter: Waiter,
+    /// Whether the kernel tells of all sockets while it waits, as with a worker before it sleeps.
+    pub rests: bool,
     batch: Vec<Frame>,
     running: bool,
 }
@@ -60,6 +62,7 @@ impl Wire {
             refused: 0,
             lost: [None, None],
             waiter: Waiter::new().expect("a waiter"),
+            rests: true,
             batch: Vec::with_capacity(128),
             running: true,
             umem,
@@ -92,10 +95,23 @@ impl Wire {
     pub fn close(&mut self, side: usize) {
         let socket = self.sockets[side].take().expect("an open socket");
         self.redirect.unset_socket(side as u32).expect("a slot");
-        self.waiter.remove(&socket).expect("it was waited for");
+        self.waiter
+            .remove(&socket, side as u32)
+            .expect("it was waited for");
+    }
+
+    /// Looks into a pod's socket itself from now on.
+    pub fn attend(&mut self, side: usize) {
+        let socket = self.sockets[side].as_ref().expect("an open socket");
+        self.waiter.attend(socket, side as u32);
     }
 
     fn turn(&mut self) {
+        if self.rests {
+            let sockets = &self.sockets;
+            let socket_of = |token| sockets[token as usize].as_ref();
+            self.waiter.rest(socket_of).expect("it was told before");
+        }
         self.waiter
             .wait(Some(Duration::from_millis(20)))
             .expect("only mistakes of ours fail");
@@ -127,6 +143,14 @@ impl Wire {
             }
             socket.reap(&mut self.free);
             socket.refill(&mut self.free);
+        }
+        let busy = |socket: &mut Socket| socket.take_passed() >= 32;
+        let busy = self
+            .sockets
+            .each_mut()
+            .map(|s| s.as_mut().is_some_and(busy));
+        for side in (0..2).filter(|&side| busy[side]) {
+            self.attend(side);
         }
     }
 
