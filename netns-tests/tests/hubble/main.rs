@@ -2,24 +2,23 @@
 #![allow(deprecated)] // `Summary` is old, and what the command line prints.
 
 mod client;
+mod stalled;
 
-use client::{SOCKET, answers, channel, channel_tls, flow, flows, lost, observer, within};
+use client::{SOCKET, answers, channel, channel_tls, flow, flows, observer, within};
 use netns_tests::manifests::{ALLOW_FRONTEND, DEFAULT_DENY};
 use netns_tests::{Lab, Pod, eventually};
 use portcullis_hubble::wire::flow::agent_event::Notification;
 use portcullis_hubble::wire::flow::{
-    AgentEventType, EventTypeFilter, Flow, FlowFilter, LostEventSource, TrafficDirection, Verdict,
+    AgentEventType, EventTypeFilter, Flow, FlowFilter, TrafficDirection, Verdict,
 };
 use portcullis_hubble::wire::observer::observer_client::ObserverClient;
 use portcullis_hubble::wire::observer::{
-    GetAgentEventsRequest, GetFlowsRequest, GetFlowsResponse, GetNamespacesRequest,
-    GetNodesRequest, ServerStatusRequest,
+    GetAgentEventsRequest, GetFlowsRequest, GetNamespacesRequest, GetNodesRequest,
+    ServerStatusRequest,
 };
 use portcullis_hubble::wire::peer::peer_client::PeerClient;
 use portcullis_hubble::wire::peer::{ChangeNotificationType, NotifyRequest};
-use std::net::UdpSocket;
 use std::thread;
-use std::time::Duration;
 use tonic::Code;
 
 /// What Hubble's command line asks for unless it prints JSON.
@@ -489,91 +488,4 @@ fn over_tcp_a_client_without_a_certificate_is_refused() {
     assert!(without.is_err(), "{without:?}");
     assert!(of_another.is_err(), "{of_another:?}");
     assert_eq!(address, ADDRESS);
-}
-
-#[test]
-fn a_client_that_stops_reading_misses_exactly_what_it_is_told_and_costs_workers_nothing() {
-    let Some(lab) = Lab::new("observeHistory: 1000\n") else {
-        return;
-    };
-    let _api = lab.pod("backend/api", &["app=backend"], &["10.0.1.10"]);
-    let stranger = lab.pod("frontend/stranger", &["app=batch"], &["10.0.1.12"]);
-    lab.apply("policies.yaml", DEFAULT_DENY);
-    lab.start_daemon();
-    let denied = stranger.place.thread(|| {
-        let socket = UdpSocket::bind("0.0.0.0:0").expect("a socket");
-        // For ten seconds five times what the history holds, each second.
-        for port in 0..50_000_u16 {
-            let sent = socket.send_to(b"?", ("10.0.1.10", 1 + port % 1000));
-            assert!(sent.is_ok(), "{sent:?}");
-            if port % 50 == 0 {
-                thread::sleep(Duration::from_millis(10));
-            }
-        }
-    });
-    let came = within_stalled(&lab, Duration::from_secs(10), move || {
-        denied.join().expect("all is sent");
-    });
-    let status = lab.status();
-    assert_eq!(status.json()["records"]["lost"].as_u64(), Some(0));
-    assert!(came.lost > 1000, "it was too slow: {came:?}");
-    assert!(came.written > 50_000, "{came:?}");
-    assert_eq!(came.read + came.lost, came.written, "{came:?}");
-    eprintln!("{came:?}");
-}
-
-/// What came over a stream.
-#[derive(Debug, Default)]
-struct Came {
-    read: u64,
-    lost: u64,
-    written: u64,
-}
-
-/// Opens a stream of everything, lets it lie for some time and until something is done, and then
-/// reads it until it has told of all that was written.
-fn within_stalled(lab: &Lab, stall: Duration, done: impl FnOnce() + Send + 'static) -> Came {
-    within(lab, move || async move {
-        let request = GetFlowsRequest {
-            follow: true,
-            // All of the past, and all that comes.
-            since: Some(prost_types::Timestamp::default()),
-            ..GetFlowsRequest::default()
-        };
-        let stream = observer().await.get_flows(request).await;
-        let mut stream = stream.unwrap().into_inner();
-        let is_done = tokio::task::spawn_blocking(done);
-        tokio::time::sleep(stall).await;
-        is_done.await.expect("it is done");
-        let (mut came, mut left) = (Came::default(), 30);
-        loop {
-            match tokio::time::timeout(Duration::from_secs(1), stream.message()).await {
-                Ok(answer) => {
-                    came.take(answer.unwrap().expect("a follower's stream does not end"));
-                }
-                Err(_quiet) => {
-                    let status = observer().await.server_status(ServerStatusRequest {}).await;
-                    came.written = status.unwrap().into_inner().seen_flows;
-                    left -= 1;
-                    // Kernels announce themselves whenever they like: then there is more to come.
-                    if left == 0 || came.read + came.lost == came.written {
-                        return came;
-                    }
-                }
-            }
-        }
-    })
-}
-
-impl Came {
-    fn take(&mut self, answer: GetFlowsResponse) {
-        if let Some(lost) = lost(&answer) {
-            assert_eq!(lost.source(), LostEventSource::HubbleRingBuffer);
-            self.lost += lost.num_events_lost;
-        }
-        // Each event ends with a drop or a trace; verdicts come before it.
-        let is_last =
-            flow(answer).is_some_and(|flow| flow.event_type.is_some_and(|kind| kind.r#type != 5));
-        self.read += u64::from(is_last);
-    }
 }

@@ -64,24 +64,22 @@ pub fn response(seen: &SeenFlow) -> Value {
     json!({"flow": out, "node_name": seen.node_name, "time": flow.time})
 }
 
-/// An object that tells of a gap.
-pub fn lost(lost: &Lost) -> Value {
-    let source = if lost.count > 0 {
-        "HUBBLE_RING_BUFFER"
-    } else {
-        "OBSERVER_EVENTS_QUEUE"
-    };
-    let count = if lost.count > 0 {
-        lost.count
-    } else {
-        lost.unwritten
-    };
-    let mut event = json!({"source": source, "num_events_lost": count.to_string()});
-    if let Some((first, last)) = lost.span {
-        event["first"] = json!(first);
-        event["last"] = json!(last);
-    }
-    json!({"lost_events": event})
+/// Objects that tell of a gap: what the reader was too slow for, and what was never written.
+pub fn lost(lost: &Lost) -> Vec<Value> {
+    let counts = [
+        ("HUBBLE_RING_BUFFER", lost.count, lost.span),
+        ("OBSERVER_EVENTS_QUEUE", lost.unwritten, None),
+    ];
+    let told = counts.into_iter().filter(|(_, count, _)| *count > 0);
+    let event = told.map(|(source, count, span)| {
+        let mut event = json!({"source": source, "num_events_lost": count.to_string()});
+        if let Some((first, last)) = span {
+            event["first"] = json!(first);
+            event["last"] = json!(last);
+        }
+        json!({"lost_events": event})
+    });
+    event.collect()
 }
 
 fn layer4(seen: &SeenFlow) -> Value {
@@ -141,4 +139,26 @@ fn policies(list: &[FlowPolicy]) -> Value {
     let policy =
         |one: &FlowPolicy| json!({"name": one.name, "namespace": one.namespace, "kind": one.kind});
     list.iter().map(policy).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_gap_and_what_was_never_written_are_told_apart() {
+        let told = lost(&Lost {
+            count: 3,
+            span: None,
+            unwritten: 2,
+        });
+        let of = |source: &str, count: &str| json!({"lost_events": {"source": source, "num_events_lost": count}});
+        assert_eq!(
+            told,
+            [
+                of("HUBBLE_RING_BUFFER", "3"),
+                of("OBSERVER_EVENTS_QUEUE", "2")
+            ]
+        );
+    }
 }

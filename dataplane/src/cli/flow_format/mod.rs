@@ -129,8 +129,10 @@ impl<'a> Printer<'a> {
     /// Tells what went by unseen: how many and when.
     pub fn print_lost(&self, lost: &Lost) -> io::Result<()> {
         if self.args.output == FlowOutput::Jsonpb {
-            println!("{}", jsonpb::lost(lost));
-            return Ok(());
+            let mut out = io::stdout().lock();
+            return jsonpb::lost(lost)
+                .iter()
+                .try_for_each(|lost| writeln!(out, "{lost}"));
         }
         if lost.count > 0 {
             let span = lost.span.map_or_else(String::new, |(first, last)| {
