@@ -78,8 +78,8 @@ fn essence(flow: &Value) -> Value {
     ] {
         assert!(object.remove(key).is_some(), "{key}");
     }
-    // Of what was dropped nobody knows, and of what was not it has none.
-    for key in ["is_reply", "drop_reason_desc"] {
+    // Of what was dropped nobody knows, and of what was not it has none; others are of this run.
+    for key in ["is_reply", "drop_reason_desc", "interface", "ethernet"] {
         object.remove(key);
     }
     for end in ["source", "destination"] {

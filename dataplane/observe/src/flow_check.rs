@@ -1,7 +1,9 @@
 //! The fields of a filter once their values are read: each a question about what was seen.
 
 use super::DropReason;
-use super::flow_filter::{EventTypeFilter, IpVersion, TrafficDirection, WorkloadFilter};
+use super::flow_filter::{
+    EventTypeFilter, InterfaceFilter, IpVersion, TrafficDirection, WorkloadFilter,
+};
 use super::glob::Glob;
 use super::label_selector::LabelSelector;
 use super::sighting::{FlowVerdict, Party, Sighting};
@@ -46,6 +48,8 @@ pub(crate) enum Check {
     Workload(End, Vec<WorkloadFilter>),
     Cluster(End, bool),
     Encrypted(bool),
+    Interface(Vec<InterfaceFilter>),
+    NodeLabel(Vec<LabelSelector>),
     Uuid(Vec<Uuid>),
     /// What is never seen here, such as HTTP; or another node.
     Never,
@@ -136,6 +140,16 @@ impl Check {
             }),
             Self::Uuid(wanted) => wanted.contains(&sighting.uuid()),
             Self::Encrypted(wanted) => record.addresses.is_some() && !wanted,
+            Self::Interface(wanted) => sighting.link().is_some_and(|link| {
+                wanted.iter().any(|one| {
+                    (one.index == 0 || one.index == link.index)
+                        && (one.name.is_empty() || one.name == link.name)
+                })
+            }),
+            Self::NodeLabel(wanted) => {
+                let labels = &sighting.event.names.node_labels;
+                wanted.iter().any(|one| one.matches(labels))
+            }
             Self::Never => false,
             Self::Address(end, _)
             | Self::Pod(end, _)

@@ -31,6 +31,18 @@ pub struct SeenFlow {
     /// Names of the TCP flags.
     #[serde(skip_serializing_if = "Vec::is_empty", default)]
     pub tcp_flags: Vec<String>,
+    /// The code of an ICMP message.
+    #[serde(skip_serializing_if = "is_zero", default)]
+    pub icmp_code: u8,
+    /// The interface that it was seen at.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub interface: Option<SeenInterface>,
+    /// MAC addresses of the frame, where they are certain.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub ethernet: Option<SeenEthernet>,
+    /// Labels of the node, `key=value`.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub node_labels: Vec<String>,
     /// Names that the source's address is known by.
     #[serde(skip_serializing_if = "Vec::is_empty", default)]
     pub source_names: Vec<String>,
@@ -58,6 +70,24 @@ pub struct SeenService {
     pub name: String,
     /// Its namespace.
     pub namespace: String,
+}
+
+/// An interface of the node.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SeenInterface {
+    /// The kernel's number.
+    pub index: u32,
+    /// Its name.
+    pub name: String,
+}
+
+/// MAC addresses of a frame.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SeenEthernet {
+    /// From.
+    pub source: String,
+    /// To.
+    pub destination: String,
 }
 
 /// What has passed, the side that began first.
@@ -115,6 +145,21 @@ impl SeenFlow {
             } else {
                 Vec::new()
             },
+            icmp_code: record.icmp_code,
+            interface: sighting
+                .as_ref()
+                .and_then(Sighting::link)
+                .map(|link| SeenInterface {
+                    index: link.index,
+                    name: link.name.clone(),
+                }),
+            ethernet: sighting.as_ref().and_then(Sighting::ethernet).map(
+                |(source, destination)| SeenEthernet {
+                    source: source.to_string(),
+                    destination: destination.to_string(),
+                },
+            ),
+            node_labels: event.names.node_labels.to_vec(),
             source_names: names(|seen| seen.source.names.to_vec()),
             destination_names: names(|seen| seen.destination.names.to_vec()),
             source_service: sighting.as_ref().and_then(|seen| service(&seen.source)),
@@ -165,6 +210,10 @@ impl Explained {
             flow,
         }
     }
+}
+
+const fn is_zero(code: &u8) -> bool {
+    *code == 0
 }
 
 fn words(sighting: &Sighting<'_>) -> String {

@@ -6,10 +6,12 @@ mod stalled;
 
 use client::{SOCKET, answers, channel, channel_tls, flow, flows, observer, within};
 use netns_tests::manifests::{ALLOW_FRONTEND, DEFAULT_DENY};
-use netns_tests::{Lab, Pod, eventually};
+use netns_tests::{ETHERTYPE_IPV4, Lab, Pod, ethernet, eventually, ipv4};
 use portcullis_hubble::wire::flow::agent_event::Notification;
+use portcullis_hubble::wire::flow::layer4::Protocol;
 use portcullis_hubble::wire::flow::{
-    AgentEventType, EventTypeFilter, Flow, FlowFilter, TrafficDirection, Verdict,
+    AgentEventType, Ethernet, EventTypeFilter, Flow, FlowFilter, NetworkInterface,
+    TrafficDirection, Verdict,
 };
 use portcullis_hubble::wire::observer::observer_client::ObserverClient;
 use portcullis_hubble::wire::observer::{
@@ -28,6 +30,7 @@ const COMMAND_LINE_MASK: &str = "time verdict ethernet IP l4 source.identity sou
 
 struct Cluster {
     lab: Lab,
+    api: Pod,
     stranger: Pod,
 }
 
@@ -45,7 +48,7 @@ fn cluster(settings: &str) -> Option<Cluster> {
     lab.start_daemon();
     assert!(web.fetch("http://10.0.1.10/").is_some());
     assert!(stranger.gets_nothing("http://10.0.1.10/"));
-    let cluster = Cluster { lab, stranger };
+    let cluster = Cluster { lab, api, stranger };
     eventually("both have been recorded", || {
         let wanted = |pod: &str| GetFlowsRequest {
             whitelist: vec![FlowFilter {
@@ -274,6 +277,90 @@ fn filters_masks_and_windows_are_those_of_hubble() {
     };
     let status = within(lab, || answers(wrong)).unwrap_err();
     assert_eq!(status.code(), Code::InvalidArgument);
+}
+
+/// This node and its labels.
+const NODE: &str = "\
+apiVersion: v1
+kind: Node
+metadata: {name: here, labels: {zone: a, disk: fast}}
+status: {addresses: [{type: InternalIP, address: 192.0.2.1}]}
+";
+
+fn mac_text(mac: [u8; 6]) -> String {
+    mac.map(|byte| format!("{byte:02x}")).join(":")
+}
+
+#[test]
+fn a_flow_knows_its_frame_its_interface_its_node_and_the_code_of_icmp() {
+    let Some(cluster) = cluster("") else { return };
+    let (lab, stranger) = (&cluster.lab, &cluster.stranger);
+    lab.apply("node.yaml", NODE);
+    // An echo request with a code that only we send; its checksum is right.
+    let echo = [8, 7, 0xf7, 0xf7, 0, 1, 0, 0];
+    let packet = ipv4([10, 0, 1, 12].into(), [10, 0, 1, 10].into(), 1, &echo);
+    stranger.send_raw(&[ethernet(stranger.mac, [0xee; 6], ETHERTYPE_IPV4, &packet)]);
+    let index = lab
+        .node
+        .read(&format!("/sys/class/net/{}/ifindex", stranger.interface));
+    let index: u32 = index.trim().parse().expect("a number");
+    let base = FlowFilter {
+        source_pod: vec!["frontend/stranger".into()],
+        protocol: vec!["icmpv4".into()],
+        event_type: event_type(1),
+        interface: vec![NetworkInterface {
+            index,
+            name: stranger.interface.clone(),
+        }],
+        ..FlowFilter::default()
+    };
+    let mut found = Vec::new();
+    for labels in ["zone=a", "zone in (a),disk"] {
+        let filter = FlowFilter {
+            node_labels: vec![labels.into()],
+            ..base.clone()
+        };
+        eventually("the echo request has been recorded", || {
+            found = flows(lab, wanted(filter.clone()));
+            !found.is_empty()
+        });
+    }
+    let flow = &found[0];
+    let message = match &flow.l4.as_ref().expect("a protocol").protocol {
+        Some(Protocol::IcmPv4(message)) => (message.r#type, message.code),
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(message, (8, 7));
+    assert!(
+        flow.summary.starts_with("ICMPv4 EchoRequest(Code: 7); "),
+        "{flow:?}"
+    );
+    assert_eq!(flow.node_labels, ["disk=fast", "zone=a"]);
+    assert_eq!(
+        flow.ethernet,
+        Some(Ethernet {
+            source: mac_text(stranger.mac),
+            destination: "ee:ee:ee:ee:ee:ee".into(),
+        })
+    );
+    // A packet that passed was seen on its way into the other pod.
+    let passed = FlowFilter {
+        event_type: event_type(4),
+        ..from("frontend/web")
+    };
+    let passed = flows(lab, wanted(passed));
+    let interface = passed[0].interface.as_ref().expect("an interface");
+    assert_eq!(interface.name, cluster.api.interface);
+    let frame = passed[0].ethernet.as_ref().expect("a frame");
+    assert_eq!(
+        (frame.source.as_str(), frame.destination.as_str()),
+        ("ee:ee:ee:ee:ee:ee", mac_text(cluster.api.mac).as_str())
+    );
+    let elsewhere = FlowFilter {
+        node_labels: vec!["zone=b".into()],
+        ..base
+    };
+    assert_eq!(flows(lab, wanted(elsewhere)), []);
 }
 
 #[test]

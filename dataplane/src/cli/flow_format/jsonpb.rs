@@ -38,11 +38,14 @@ pub fn response(seen: &SeenFlow) -> Value {
             json!({"source": ip.source, "destination": ip.destination, "ipVersion": version}),
         );
     }
+    put("ethernet", json!(seen.ethernet));
     put("l4", layer4(seen));
     put("source", end(&flow.source));
     put("destination", end(&flow.destination));
     put("Type", json!("L3_L4"));
     put("node_name", json!(seen.node_name));
+    put("node_labels", json!(seen.node_labels));
+    put("interface", json!(seen.interface));
     put("source_names", json!(seen.source_names));
     put("destination_names", json!(seen.destination_names));
     put("event_type", event_type(seen.event_type));
@@ -93,7 +96,9 @@ fn layer4(seen: &SeenFlow) -> Value {
     });
     let mut inner = match protocol.as_str() {
         "TCP" | "UDP" | "SCTP" => ports,
-        "ICMPv4" | "ICMPv6" => json!({"type": flow.destination_port.unwrap_or_default()}),
+        "ICMPv4" | "ICMPv6" => {
+            json!({"type": flow.destination_port.unwrap_or_default(), "code": seen.icmp_code})
+        }
         _ => return Value::Null,
     };
     if protocol == "TCP" && !seen.tcp_flags.is_empty() {
