@@ -1,10 +1,19 @@
 //! An event as the command line tells it: the flow, its name, and what Hubble says of such.
 
 use super::ask::sightings;
-use crate::observe::{Aspect, DropReason, Event, Flow, FlowPolicy, Party, Point, Sighting, Why};
+use crate::observe::{
+    Aspect, DropReason, Event, Flow, FlowEnd, FlowPolicy, FlowVerdict, Party, Point, Seen,
+    Sighting, Uuid, Why,
+};
 use portcullis_engine::{Ending, RecordKind};
-use portcullis_policy::{Direction, Protocol};
+use portcullis_policy::{Direction, Identity, Protocol};
+use serde::de::IntoDeserializer;
+use serde::de::value::Error as ValueError;
 use serde::{Deserialize, Serialize};
+use std::net::IpAddr;
+
+/// The flags of TCP in the order in which they lie in the header.
+const TCP_FLAGS: [&str; 8] = ["FIN", "SYN", "RST", "PSH", "ACK", "URG", "ECE", "CWR"];
 
 /// An event.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -176,6 +185,107 @@ impl SeenFlow {
     }
 }
 
+/// As filters look at it when it was read from a file.
+impl Seen for SeenFlow {
+    fn verdict(&self) -> FlowVerdict {
+        let name = self.flow.verdict.as_str();
+        let read: Result<_, ValueError> = FlowVerdict::deserialize(name.into_deserializer());
+        read.unwrap_or(FlowVerdict::VerdictUnknown)
+    }
+
+    fn event_type(&self) -> (i32, i32) {
+        self.event_type
+    }
+
+    fn drop_reason(&self) -> Option<&str> {
+        self.drop_reason_desc.as_deref()
+    }
+
+    fn protocol(&self) -> Option<Protocol> {
+        Some(match self.flow.protocol.as_deref()? {
+            "TCP" => Protocol::Tcp,
+            "UDP" => Protocol::Udp,
+            "SCTP" => Protocol::Sctp,
+            "ICMPv4" => Protocol::Icmp,
+            "ICMPv6" => Protocol::Icmpv6,
+            "IGMP" => Protocol::Other(2),
+            "VRRP" => Protocol::Other(112),
+            other => Protocol::Other(other.strip_prefix("protocol ")?.parse().ok()?),
+        })
+    }
+
+    fn tcp_flags(&self) -> u8 {
+        let bits = TCP_FLAGS.iter().enumerate();
+        let set = bits.filter(|(_, name)| self.tcp_flags.iter().any(|flag| flag == *name));
+        set.fold(0, |all, (bit, _)| all | 1 << bit)
+    }
+
+    fn is_reply(&self) -> Option<bool> {
+        self.is_reply
+    }
+
+    fn direction(&self) -> Option<Direction> {
+        match self.flow.traffic_direction.as_deref()? {
+            "ingress" => Some(Direction::Ingress),
+            "egress" => Some(Direction::Egress),
+            _ => None,
+        }
+    }
+
+    fn uuid(&self) -> Option<Uuid> {
+        self.uuid.parse().ok()
+    }
+
+    fn interface(&self) -> Option<(u32, &str)> {
+        let interface = self.interface.as_ref()?;
+        Some((interface.index, &interface.name))
+    }
+
+    fn node_labels(&self) -> &[String] {
+        &self.node_labels
+    }
+
+    fn source(&self) -> Party<'_> {
+        party(
+            &self.flow.source,
+            self.flow.ip.as_ref().map(|ip| ip.source),
+            self.flow.source_port,
+            (&self.source_names, self.source_service.as_ref()),
+        )
+    }
+
+    fn destination(&self) -> Party<'_> {
+        party(
+            &self.flow.destination,
+            self.flow.ip.as_ref().map(|ip| ip.destination),
+            // With a protocol that has none, this is something else.
+            self.flow
+                .destination_port
+                .filter(|_| self.flow.source_port.is_some()),
+            (&self.destination_names, self.destination_service.as_ref()),
+        )
+    }
+}
+
+fn party<'a>(
+    end: &'a FlowEnd,
+    address: Option<IpAddr>,
+    port: Option<u16>,
+    (names, service): (&'a [String], Option<&'a SeenService>),
+) -> Party<'a> {
+    Party {
+        endpoint: None,
+        identity: Identity(end.identity),
+        address,
+        port: port.unwrap_or_default(),
+        namespace: &end.namespace,
+        pod_name: &end.pod_name,
+        labels: &end.labels,
+        names,
+        service: service.map(|service| (service.namespace.as_str(), service.name.as_str())),
+    }
+}
+
 impl Explained {
     /// Explains an event with the policy that judged it.
     #[must_use]
@@ -246,9 +356,9 @@ fn service(party: &Party<'_>) -> Option<SeenService> {
     })
 }
 
-/// Names of the flags that are set, in the order in which they lie in the header.
+/// Names of the flags that are set.
 fn flags(set: u8) -> Vec<String> {
-    ["FIN", "SYN", "RST", "PSH", "ACK", "URG", "ECE", "CWR"]
+    TCP_FLAGS
         .iter()
         .enumerate()
         .filter(|(bit, _)| set & (1 << bit) != 0)
