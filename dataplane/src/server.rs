@@ -23,6 +23,9 @@ use std::time::Duration;
 const READERS_MAX: usize = 64;
 /// Bytes of one request: documents that are to be tried come along.
 const REQUEST_BYTES_MAX: u64 = 64 * 1024 * 1024;
+/// How long a reader may take nothing before its place is given to another: one that was stopped is
+/// to go on where it was and be told what it missed.
+const STALL_MAX: Duration = Duration::from_secs(600);
 
 /// Moves a pod, `namespace/name`, to a worker, and says what was done.
 pub type MovePod = Box<dyn Fn(String, u16) -> Result<String, String> + Send + Sync>;
@@ -175,7 +178,7 @@ fn tell_entries(
 }
 
 fn answer(stream: &UnixStream, views: &Views) -> io::Result<()> {
-    stream.set_write_timeout(Some(Duration::from_secs(10)))?;
+    stream.set_write_timeout(Some(STALL_MAX))?;
     let mut line = String::new();
     BufReader::new(stream.take(REQUEST_BYTES_MAX)).read_line(&mut line)?;
     let mut out = BufWriter::new(stream);

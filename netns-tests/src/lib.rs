@@ -18,6 +18,7 @@ mod binary;
 mod browser;
 mod capture;
 mod daemon;
+mod follower;
 mod lab;
 pub mod manifests;
 mod place;
@@ -30,6 +31,7 @@ mod talk;
 pub use binary::portcullis;
 pub use browser::Browser;
 pub use capture::{Capture, Captured};
+pub use follower::Follower;
 pub use lab::{
     BPFFS_DIRECTORY, LOG_FILE, Lab, NODE_ADDRESSES, POD_CIDRS, SOCKET_FILE, STATE_DIRECTORY,
     WORLD_ADDRESSES,

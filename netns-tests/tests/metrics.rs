@@ -212,6 +212,69 @@ fn prometheus_finds_nothing_to_object_to() {
 }
 
 #[test]
+fn an_export_is_read_back_and_filtered() {
+    let Some(cluster) = cluster(&format!("export: {{path: {EXPORTED}}}\n{METRICS}")) else {
+        return;
+    };
+    let lab = &cluster.lab;
+    assert!(cluster.web.fetch("http://10.0.1.10/").is_some());
+    assert!(cluster.stranger.gets_nothing("http://10.0.1.10/"));
+    let observe = |arguments: &str| -> Vec<Value> {
+        let mut words = vec!["observe", "--input-file", EXPORTED, "-o", "jsonpb"];
+        words.extend(arguments.split_whitespace());
+        let ran = lab.portcullis(&words);
+        assert!(ran.is_success && ran.stderr.is_empty(), "{}", ran.stderr);
+        let lines = ran.stdout.lines().map(serde_json::from_str);
+        lines.collect::<Result<_, _>>().expect("one object a line")
+    };
+    eventually("both are exported", || {
+        !observe("--pod frontend/web --type trace --protocol tcp").is_empty()
+            && !observe("--pod frontend/stranger --type drop").is_empty()
+    });
+    type Meant<'a> = &'a dyn Fn(&Value) -> bool;
+    let rows: [(&str, Meant<'_>); 6] = [
+        ("--verdict DROPPED", &|flow| flow["verdict"] == "DROPPED"),
+        ("--from-pod frontend/stranger -t drop", &|flow| {
+            flow["source"]["pod_name"] == "stranger" && flow["event_type"]["type"] == 1
+        }),
+        ("--to-port 80 --traffic-direction egress", &|flow| {
+            flow["l4"]["TCP"]["destination_port"] == 80 && flow["traffic_direction"] == "EGRESS"
+        }),
+        ("--from-label app=frontend --type policy-verdict", &|flow| {
+            flow["source"]["pod_name"] == "web" && flow["event_type"]["type"] == 5
+        }),
+        ("--not --pod frontend/web --tcp-flags SYN", &|flow| {
+            flow["source"]["pod_name"] != "web" && flow["l4"]["TCP"]["flags"]["SYN"] == true
+        }),
+        ("--ip 10.0.1.11", &|flow| {
+            [&flow["IP"]["source"], &flow["IP"]["destination"]].contains(&&Value::from("10.0.1.11"))
+        }),
+    ];
+    // What is read again, so that nothing comes in between.
+    lab.stop_daemon();
+    let whole = lab.node.read(EXPORTED);
+    let written: Vec<Value> = whole
+        .lines()
+        .map(|line| serde_json::from_str(line).expect("whole lines"))
+        .collect();
+    assert_eq!(observe(""), written);
+    assert_eq!(observe("--last 2"), written[written.len() - 2..]);
+    assert_eq!(observe("--first 3"), written[..3]);
+    for (arguments, is_meant) in rows {
+        let found = observe(arguments);
+        let meant = written.iter().filter(|line| is_meant(&line["flow"]));
+        assert!(!found.is_empty(), "{arguments}");
+        assert_eq!(found, meant.cloned().collect::<Vec<_>>(), "{arguments}");
+    }
+    let text = lab.portcullis(&["observe", "--input-file", EXPORTED, "--verdict", "DROPPED"]);
+    assert!(
+        text.stdout.contains("frontend/stranger") && text.stdout.contains("[POLICY_DENIED]"),
+        "{}",
+        text.stdout
+    );
+}
+
+#[test]
 fn denied_flows_are_exported_and_the_file_makes_room() {
     let settings = format!(
         "export: {{path: {EXPORTED}, allow: [{{drop_reason_desc: [POLICY_DENIED]}}], maxMegabytes: 1, maxBackups: 2, \

@@ -1,10 +1,8 @@
 //! What `portcullis observe` shows: live and of the past, filtered, for people and for machines.
 
 use netns_tests::manifests::{ALLOW_FRONTEND, DEFAULT_DENY, egress_policy};
-use netns_tests::{Lab, Pod, SOCKET_FILE, eventually, is_echoed};
+use netns_tests::{Follower, Lab, Pod, eventually, is_echoed};
 use serde_json::{Value, json};
-use std::fs::File;
-use std::process::{Child, Stdio};
 
 struct Cluster {
     lab: Lab,
@@ -62,42 +60,6 @@ fn awaited_flows(lab: &Lab, arguments: &str) -> Vec<Value> {
     found
 }
 
-/// A reader that stays: `observe --follow` with its output in a file.
-struct Follower<'a> {
-    lab: &'a Lab,
-    child: Child,
-    path: String,
-}
-
-impl<'a> Follower<'a> {
-    fn start(lab: &'a Lab, name: &str, arguments: &str) -> Self {
-        let path = format!("/run/{name}");
-        let created = path.clone();
-        let file = lab.node.call(|| File::create(created).expect("a file"));
-        let binary = netns_tests::portcullis()
-            .to_str()
-            .expect("the path is text");
-        let mut words = vec![binary, "observe", "--follow", "--socket", SOCKET_FILE];
-        words.extend(arguments.split_whitespace());
-        let child = lab
-            .node
-            .spawn_words(&words, Stdio::from(file), Stdio::inherit());
-        Self { lab, child, path }
-    }
-
-    fn text(&self) -> String {
-        self.lab.node.read(&self.path)
-    }
-}
-
-impl Drop for Follower<'_> {
-    fn drop(&mut self) {
-        // It may have ended with the daemon.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
 /// A flow without what differs from run to run.
 fn essence(flow: &Value) -> Value {
     let mut flow = flow.clone();
@@ -116,8 +78,8 @@ fn essence(flow: &Value) -> Value {
     ] {
         assert!(object.remove(key).is_some(), "{key}");
     }
-    // Of what was dropped nobody knows, and of what was not it has none.
-    for key in ["is_reply", "drop_reason_desc"] {
+    // Of what was dropped nobody knows, and of what was not it has none; others are of this run.
+    for key in ["is_reply", "drop_reason_desc", "interface", "ethernet"] {
         object.remove(key);
     }
     for end in ["source", "destination"] {
@@ -147,8 +109,8 @@ fn end(namespace: &str, name: &str, app: &str) -> Value {
 #[test]
 fn a_flow_shows_while_one_watches() {
     let Some(cluster) = cluster() else { return };
-    let machine = Follower::start(&cluster.lab, "machine", "-o json --pod frontend/web");
-    let person = Follower::start(&cluster.lab, "person", "--verdict DROPPED --protocol tcp");
+    let machine = Follower::observe(&cluster.lab, "machine", "-o json --pod frontend/web");
+    let person = Follower::observe(&cluster.lab, "person", "--verdict DROPPED --protocol tcp");
     // A follower sees what comes after it: so ask until one of the requests did.
     eventually("a new flow shows", || {
         assert!(gets_page(&cluster.web));

@@ -82,6 +82,9 @@ pub struct Record {
     pub length: u32,
     /// The packet's TCP flags.
     pub tcp_flags: TcpFlags,
+    /// The packet's ICMP code; zero of any other, of later fragments, and where the record is of no
+    /// packet.
+    pub icmp_code: u8,
     /// Whether it was sent by the side that did not begin the flow; None where that is not known.
     pub is_reply: Option<bool>,
     /// What has passed so far: of flows that go on or have ended.
@@ -104,6 +107,7 @@ impl Record {
         ingress: None,
         length: 0,
         tcp_flags: TcpFlags(0),
+        icmp_code: 0,
         is_reply: None,
         totals: Totals {
             packets: [0; 2],

@@ -94,8 +94,12 @@ impl Walk<'_> {
         self.record.addresses = Some((packet.source, packet.destination));
         self.record.protocol = Some(packet.protocol());
         self.record.ports = packet.ports();
-        if let Transport::Tcp { flags, .. } = packet.transport {
-            self.record.tcp_flags = flags;
+        match packet.transport {
+            Transport::Tcp { flags, .. } => self.record.tcp_flags = flags,
+            Transport::Icmp(message) | Transport::Icmpv6(message) => {
+                self.record.icmp_code = message.code;
+            }
+            _ => {}
         }
     }
 

@@ -53,6 +53,12 @@ impl Teller {
             time: Some(timestamp(sighting.event.time)),
             verdict: verdict_number(verdict) as i32,
             ip: record.addresses.map(ip),
+            ethernet: sighting
+                .ethernet()
+                .map(|(source, destination)| wire::Ethernet {
+                    source: source.to_string(),
+                    destination: destination.to_string(),
+                }),
             l4: record
                 .protocol
                 .and_then(|protocol| layer4(sighting, protocol)),
@@ -60,6 +66,11 @@ impl Teller {
             destination: Some(self.endpoint(&sighting.destination)),
             r#type: wire::FlowType::L3L4 as i32,
             node_name: self.node.clone(),
+            node_labels: sighting.event.names.node_labels.to_vec(),
+            interface: sighting.link().map(|link| wire::NetworkInterface {
+                index: link.index,
+                name: link.name.clone(),
+            }),
             source_names: sighting.source.names.to_vec(),
             destination_names: sighting.destination.names.to_vec(),
             source_service: service(&sighting.source),
@@ -341,11 +352,11 @@ fn layer4(sighting: &Sighting<'_>, protocol: Protocol) -> Option<wire::Layer4> {
         }),
         Protocol::Icmp => Layer::IcmPv4(wire::IcmPv4 {
             r#type: destination_port,
-            code: 0,
+            code: record.icmp_code.into(),
         }),
         Protocol::Icmpv6 => Layer::IcmPv6(wire::IcmPv6 {
             r#type: destination_port,
-            code: 0,
+            code: record.icmp_code.into(),
         }),
         Protocol::Other(_) => return None,
     };

@@ -6,6 +6,7 @@ mod api;
 pub mod export;
 mod flow;
 mod http;
+mod icmp;
 mod mask;
 pub mod metrics;
 mod observer;

@@ -1,5 +1,6 @@
 //! A packet in the words that Hubble's users know: `TCP Flags: SYN, ACK`.
 
+use crate::icmp;
 use crate::wire::flow::TcpFlags as WireFlags;
 use portcullis_engine::{Ending, Record, RecordKind, TcpFlags};
 use portcullis_policy::Protocol;
@@ -16,8 +17,8 @@ pub(crate) fn of(record: &Record) -> String {
         Some(Protocol::Tcp) => format!("TCP Flags: {}", flag_names(record.tcp_flags)),
         Some(Protocol::Udp) => "UDP".into(),
         Some(Protocol::Sctp) => "SCTP".into(),
-        Some(Protocol::Icmp) => format!("ICMPv4 {}", icmp(record.ports.1)),
-        Some(Protocol::Icmpv6) => format!("ICMPv6 {}", icmpv6(record.ports.1)),
+        Some(Protocol::Icmp) => icmp("ICMPv4 ", record),
+        Some(Protocol::Icmpv6) => icmp("ICMPv6 ", record),
         Some(Protocol::Other(2)) => "IGMP".into(),
         Some(Protocol::Other(112)) => "VRRP".into(),
         Some(Protocol::Other(number)) => format!("protocol {number}"),
@@ -55,6 +56,14 @@ const fn ending(kind: RecordKind) -> Option<&'static str> {
     })
 }
 
+fn icmp(layer: &str, record: &Record) -> String {
+    let mut words = layer.to_owned();
+    // Types have eight bits.
+    let kind = u8::try_from(record.ports.1).unwrap_or(u8::MAX);
+    icmp::write_name(&mut words, record.protocol, kind, record.icmp_code);
+    words
+}
+
 /// In the order that Hubble prints them.
 fn flag_names(flags: TcpFlags) -> String {
     let all = [
@@ -84,48 +93,6 @@ pub(crate) const fn flags(flags: TcpFlags) -> WireFlags {
         cwr: flags.has(TcpFlags::CWR),
         ns: false,
     }
-}
-
-/// [IANA ICMP type numbers], as gopacket calls them.
-fn icmp(kind: u16) -> String {
-    match kind {
-        0 => "EchoReply",
-        3 => "DestinationUnreachable",
-        4 => "SourceQuench",
-        5 => "Redirect",
-        8 => "EchoRequest",
-        9 => "RouterAdvertisement",
-        10 => "RouterSolicitation",
-        11 => "TimeExceeded",
-        12 => "ParameterProblem",
-        13 => "TimestampRequest",
-        14 => "TimestampReply",
-        _ => return format!("type {kind}"),
-    }
-    .into()
-}
-
-/// [IANA ICMPv6 type numbers], as gopacket calls them.
-fn icmpv6(kind: u16) -> String {
-    match kind {
-        1 => "DestinationUnreachable",
-        2 => "PacketTooBig",
-        3 => "TimeExceeded",
-        4 => "ParameterProblem",
-        128 => "EchoRequest",
-        129 => "EchoReply",
-        130 => "MLDv1MulticastListenerQueryMessage",
-        131 => "MLDv1MulticastListenerReportMessage",
-        132 => "MLDv1MulticastListenerDoneMessage",
-        133 => "RouterSolicitation",
-        134 => "RouterAdvertisement",
-        135 => "NeighborSolicitation",
-        136 => "NeighborAdvertisement",
-        137 => "Redirect",
-        143 => "MLDv2MulticastListenerReportMessageV2",
-        _ => return format!("type {kind}"),
-    }
-    .into()
 }
 
 #[cfg(test)]

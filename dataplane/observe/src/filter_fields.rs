@@ -164,25 +164,23 @@ fn places(filter: &FlowFilter, home: &Home, out: &mut Vec<Check>) -> Result<(), 
         };
         Ok(is_named(cluster, &home.cluster)? && is_named(node, &home.node)?)
     };
-    let mut told = |matches: Vec<bool>| {
-        is_elsewhere |= !matches.contains(&true);
+    let told = |matches: Vec<bool>| {
+        is_elsewhere = !matches.contains(&true);
         Check::Never
     };
-    let mut unused = Vec::new();
-    field("node_name", &filter.node_name, node, &mut told, &mut unused)?;
-    // This node has no labels.
-    let labels = |text: &String| Ok(LabelSelector::parse(text)?.matches(&[]));
+    field("node_name", &filter.node_name, node, told, &mut Vec::new())?;
+    if is_elsewhere {
+        out.push(Check::Never);
+    }
+    let labels = |text: &String| LabelSelector::parse(text);
     field(
         "node_labels",
         &filter.node_labels,
         labels,
-        &mut told,
-        &mut unused,
+        Check::NodeLabel,
+        out,
     )?;
-    if is_elsewhere {
-        out.push(Check::Never);
-    }
-    Ok(())
+    field("interface", &filter.interface, same, Check::Interface, out)
 }
 
 /// What is asked of requests and of marks that nothing here has.
@@ -218,8 +216,7 @@ fn above_l4(filter: &FlowFilter, out: &mut Vec<Check>) -> Result<(), String> {
     let is_unseen = !filter.http_method.is_empty()
         || !filter.http_header.is_empty()
         || !filter.trace_id.is_empty()
-        || !filter.ip_trace_id.is_empty()
-        || !filter.interface.is_empty();
+        || !filter.ip_trace_id.is_empty();
     if is_unseen {
         out.push(Check::Never);
     }

@@ -1,10 +1,12 @@
 //! The fields of a filter once their values are read: each a question about what was seen.
 
-use super::DropReason;
-use super::flow_filter::{EventTypeFilter, IpVersion, TrafficDirection, WorkloadFilter};
+use super::flow_filter::{
+    EventTypeFilter, InterfaceFilter, IpVersion, TrafficDirection, WorkloadFilter,
+};
 use super::glob::Glob;
 use super::label_selector::LabelSelector;
-use super::sighting::{FlowVerdict, Party, Sighting};
+use super::seen::Seen;
+use super::sighting::{FlowVerdict, Party};
 use super::uuid::Uuid;
 use portcullis_policy::{Cidr, Direction, Protocol};
 use std::net::IpAddr;
@@ -17,10 +19,10 @@ pub(crate) enum End {
 }
 
 impl End {
-    fn of<'a>(self, sighting: &Sighting<'a>) -> Party<'a> {
+    fn of(self, seen: &impl Seen) -> Party<'_> {
         match self {
-            Self::Source => sighting.source,
-            Self::Destination => sighting.destination,
+            Self::Source => seen.source(),
+            Self::Destination => seen.destination(),
         }
     }
 }
@@ -46,6 +48,8 @@ pub(crate) enum Check {
     Workload(End, Vec<WorkloadFilter>),
     Cluster(End, bool),
     Encrypted(bool),
+    Interface(Vec<InterfaceFilter>),
+    NodeLabel(Vec<LabelSelector>),
     Uuid(Vec<Uuid>),
     /// What is never seen here, such as HTTP; or another node.
     Never,
@@ -88,54 +92,62 @@ impl PodPattern {
 
 impl Check {
     /// Whether it holds of what was seen.
-    pub(crate) fn holds(&self, sighting: &Sighting<'_>) -> bool {
-        let record = &sighting.event.record;
+    pub(crate) fn holds(&self, seen: &impl Seen) -> bool {
         match self {
-            Self::Verdict(wanted) => wanted.contains(&sighting.verdict()),
+            Self::Verdict(wanted) => wanted.contains(&seen.verdict()),
             Self::EventType(wanted) => {
-                let (kind, sub_type) = sighting.event_type();
+                let (kind, sub_type) = seen.event_type();
                 wanted.iter().any(|one| {
                     (one.kind == 0 || one.kind == kind)
                         && (!one.match_sub_type || one.sub_type == sub_type)
                 })
             }
-            Self::DropReason(wanted) => sighting.drop().is_some_and(|drop| {
-                let name = DropReason::of(drop).name;
-                wanted.iter().any(|one| one == name)
-            }),
-            Self::Protocol(wanted) => wanted.iter().any(|one| one.is_of(record.protocol)),
+            Self::DropReason(wanted) => seen
+                .drop_reason()
+                .is_some_and(|name| wanted.iter().any(|one| one == name)),
+            Self::Protocol(wanted) => wanted.iter().any(|one| one.is_of(seen.protocol())),
             Self::Port(end, wanted) => {
-                let port = end.of(sighting).port;
-                has_ports(record.protocol) && wanted.contains(&port)
+                let port = end.of(seen).port;
+                has_ports(seen.protocol()) && wanted.contains(&port)
             }
-            Self::Identity(end, wanted) => wanted.contains(&end.of(sighting).identity.0),
+            Self::Identity(end, wanted) => wanted.contains(&end.of(seen).identity.0),
             Self::Reply(wanted) => {
-                let is_reply = match sighting.is_reply() {
-                    None if sighting.verdict() == FlowVerdict::Dropped => Some(false),
+                let is_reply = match seen.is_reply() {
+                    None if seen.verdict() == FlowVerdict::Dropped => Some(false),
                     known => known,
                 };
                 is_reply.is_some_and(|is_reply| wanted.contains(&is_reply))
             }
             Self::TcpFlags(wanted) => {
-                let flags = u16::from(record.tcp_flags.0);
-                record.protocol == Some(Protocol::Tcp)
+                let flags = u16::from(seen.tcp_flags());
+                seen.protocol() == Some(Protocol::Tcp)
                     && wanted.iter().any(|one| flags & one == *one)
             }
             Self::IpVersion(wanted) => {
-                let version = match record.addresses {
+                let version = match seen.source().address {
                     None => IpVersion::NotUsed,
-                    Some((IpAddr::V4(_), _)) => IpVersion::V4,
-                    Some((IpAddr::V6(_), _)) => IpVersion::V6,
+                    Some(IpAddr::V4(_)) => IpVersion::V4,
+                    Some(IpAddr::V6(_)) => IpVersion::V6,
                 };
                 wanted.contains(&version)
             }
-            Self::Direction(wanted) => wanted.contains(&match sighting.direction() {
+            Self::Direction(wanted) => wanted.contains(&match seen.direction() {
                 None => TrafficDirection::TrafficDirectionUnknown,
                 Some(Direction::Ingress) => TrafficDirection::Ingress,
                 Some(Direction::Egress) => TrafficDirection::Egress,
             }),
-            Self::Uuid(wanted) => wanted.contains(&sighting.uuid()),
-            Self::Encrypted(wanted) => record.addresses.is_some() && !wanted,
+            Self::Uuid(wanted) => seen.uuid().is_some_and(|uuid| wanted.contains(&uuid)),
+            Self::Encrypted(wanted) => seen.source().address.is_some() && !wanted,
+            Self::Interface(wanted) => seen.interface().is_some_and(|(index, name)| {
+                wanted.iter().any(|one| {
+                    (one.index == 0 || one.index == index)
+                        && (one.name.is_empty() || one.name == name)
+                })
+            }),
+            Self::NodeLabel(wanted) => {
+                let labels = seen.node_labels();
+                wanted.iter().any(|one| one.matches(labels))
+            }
             Self::Never => false,
             Self::Address(end, _)
             | Self::Pod(end, _)
@@ -143,7 +155,7 @@ impl Check {
             | Self::Label(end, _)
             | Self::Name(end, _)
             | Self::Workload(end, _)
-            | Self::Cluster(end, _) => self.holds_of(&end.of(sighting)),
+            | Self::Cluster(end, _) => self.holds_of(&end.of(seen)),
         }
     }
 

@@ -2,7 +2,8 @@
 
 use super::filter_fields::checks;
 use super::flow_check::Check;
-use super::sighting::{FlowVerdict, Sighting};
+use super::seen::Seen;
+use super::sighting::FlowVerdict;
 use serde::{Deserialize, Serialize};
 
 /// All fields that are given must hold; of several values of one field, one.
@@ -221,8 +222,8 @@ impl FlowFilter {
 impl FlowMatcher {
     /// Whether it is wanted.
     #[must_use]
-    pub fn matches(&self, sighting: &Sighting<'_>) -> bool {
-        self.0.iter().all(|check| check.holds(sighting))
+    pub fn matches(&self, seen: &impl Seen) -> bool {
+        self.0.iter().all(|check| check.holds(seen))
     }
 }
 
@@ -254,8 +255,8 @@ impl FlowChoice {
 
     /// Whether it is wanted.
     #[must_use]
-    pub fn wants(&self, sighting: &Sighting<'_>) -> bool {
-        (self.allow.is_empty() || self.allow.iter().any(|one| one.matches(sighting)))
-            && !self.deny.iter().any(|one| one.matches(sighting))
+    pub fn wants(&self, seen: &impl Seen) -> bool {
+        (self.allow.is_empty() || self.allow.iter().any(|one| one.matches(seen)))
+            && !self.deny.iter().any(|one| one.matches(seen))
     }
 }

@@ -352,11 +352,16 @@ impl Inner {
         copied
     }
 
-    /// Whether there is something that a reader has not seen.
-    pub(crate) fn has_more(&mut self, place: usize) -> bool {
+    /// The event that a reader reads next.
+    pub(crate) fn next_number(&mut self, place: usize) -> u64 {
         let next = self.ring.next();
         let cursor = self.cursors.get_mut(place);
-        cursor.is_some_and(|cursor| cursor.next < next)
+        cursor.map_or(next, |cursor| cursor.next)
+    }
+
+    /// Whether there is something that a reader has not seen.
+    pub(crate) fn has_more(&mut self, place: usize) -> bool {
+        self.next_number(place) < self.ring.next()
     }
 
     /// Whether a reader has missed something that it was not told yet.

@@ -1,6 +1,7 @@
 //! Who was who in one generation.
 
 use super::flow::FlowEnd;
+use super::link::Link;
 use super::names_extract::NamesExtract;
 use portcullis_engine::{EndpointId, ExitPlan, Frontend, ServiceTable};
 use portcullis_policy::{Identity, PolicyIndex, Protocol, Tables};
@@ -15,6 +16,10 @@ pub struct Names {
     pub tables: Option<Arc<Tables>>,
     /// Namespace, name and policy of each pod on this node.
     pub endpoints: HashMap<EndpointId, (String, String, Option<PolicyIndex>)>,
+    /// The interface of each endpoint on this node, host and uplink among them.
+    pub links: HashMap<EndpointId, Link>,
+    /// Labels of this node, `key=value`, sorted.
+    pub node_labels: Arc<[String]>,
     /// Namespace and name of every known pod by address.
     pub pods: HashMap<IpAddr, (String, String)>,
     /// Services.

@@ -1,6 +1,7 @@
 //! Of the names of a generation what some records need, as text: it outlives the tables.
 
 use super::flow_policy::FlowPolicy;
+use super::link::Link;
 use super::names::Names;
 use portcullis_engine::{EndpointId, Record};
 use portcullis_policy::{Decision, Direction, Identity, PolicyIndex, Protocol, RuleId, Verdict};
@@ -15,6 +16,8 @@ use std::net::IpAddr;
 pub struct NamesExtract {
     labels: BTreeMap<u32, Vec<String>>,
     endpoints: BTreeMap<u32, (String, String, Option<u32>)>,
+    links: BTreeMap<u32, Link>,
+    node_labels: Vec<String>,
     pods: BTreeMap<IpAddr, (String, String)>,
     /// Protocol, port, namespace and name of what is reached at an address.
     services: BTreeMap<IpAddr, Vec<(u8, u16, String, String)>>,
@@ -64,6 +67,9 @@ impl NamesExtract {
             Some((source, destination)) => (Some(source), Some(destination)),
             None => (None, None),
         };
+        if self.node_labels.is_empty() {
+            self.node_labels = names.node_labels.to_vec();
+        }
         self.note_end(record.source_identity, record.from, source, names);
         self.note_end(record.destination_identity, record.to, destination, names);
         if let (Some((source, destination)), Some(protocol)) = (record.addresses, record.protocol) {
@@ -99,6 +105,12 @@ impl NamesExtract {
             let policy = policy.map(|policy| policy.0);
             self.endpoints
                 .insert(id.0, (namespace.clone(), name.clone(), policy));
+        }
+        if let Some(id) = endpoint
+            && !self.links.contains_key(&id.0)
+            && let Some(link) = names.links.get(&id)
+        {
+            self.links.insert(id.0, link.clone());
         }
         if let Some(address) = address
             && !self.pods.contains_key(&address)
@@ -192,6 +204,12 @@ impl NamesExtract {
                     (EndpointId(*id), (namespace.clone(), name.clone(), policy))
                 })
                 .collect(),
+            links: self
+                .links
+                .iter()
+                .map(|(id, link)| (EndpointId(*id), link.clone()))
+                .collect(),
+            node_labels: self.node_labels.as_slice().into(),
             pods: self.pods.clone().into_iter().collect(),
             extract: Some(Box::new(self)),
             ..Names::default()

@@ -59,6 +59,15 @@ impl Reader {
         }
     }
 
+    /// The number of the event that it reads next, or would if it were kept.
+    #[must_use]
+    pub fn next_number(&self) -> u64 {
+        match &self.place {
+            Place::Memory(place) => self.history.lock().next_number(*place),
+            Place::Past(past) => past.next(),
+        }
+    }
+
     /// The events that came since the last call, at most `max`, and what was missed before them.
     /// No events when there is nothing new yet.
     pub fn read(&mut self, max: usize) -> Batch {

@@ -30,7 +30,8 @@ pub struct Stored {
     pub(crate) egress: Option<Decision>,
     pub(crate) ingress: Option<Decision>,
     pub(crate) protocol: Option<Protocol>,
-    pub(crate) tcp_flags: u8,
+    /// Flags of TCP, the code of ICMP.
+    pub(crate) flags_or_code: u8,
     pub(crate) is_reply: Option<bool>,
     /// Which of the optional numbers are there: bits of `Has`.
     pub(crate) has: u8,
@@ -95,7 +96,11 @@ impl Stored {
             egress: decision(record.egress),
             ingress: decision(record.ingress),
             protocol: record.protocol,
-            tcp_flags: record.tcp_flags.0,
+            flags_or_code: if is_icmp(record.protocol) {
+                record.icmp_code
+            } else {
+                record.tcp_flags.0
+            },
             is_reply: record.is_reply,
             has: has.fold(0, |all, (_, bit)| all | bit),
         }
@@ -136,7 +141,16 @@ impl Stored {
             egress: verdict(self.egress, Has::EGRESS_RULE, self.egress_rule),
             ingress: verdict(self.ingress, Has::INGRESS_RULE, self.ingress_rule),
             length: self.length,
-            tcp_flags: TcpFlags(self.tcp_flags),
+            tcp_flags: TcpFlags(if is_icmp(self.protocol) {
+                0
+            } else {
+                self.flags_or_code
+            }),
+            icmp_code: if is_icmp(self.protocol) {
+                self.flags_or_code
+            } else {
+                0
+            },
             is_reply: self.is_reply,
             totals: Totals {
                 packets: self.packets,
@@ -146,6 +160,10 @@ impl Stored {
             },
         }
     }
+}
+
+const fn is_icmp(protocol: Option<Protocol>) -> bool {
+    matches!(protocol, Some(Protocol::Icmp | Protocol::Icmpv6))
 }
 
 /// Nanoseconds since 1970, or the nearest that has a number.

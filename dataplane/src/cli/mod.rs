@@ -3,6 +3,7 @@
 mod endpoint;
 mod filter_fields;
 mod filters;
+mod flow_file;
 mod flow_format;
 mod flows;
 mod moment;

@@ -1,13 +1,13 @@
 //! `portcullis observe`.
 
 use super::filters::{self, FilterArgs};
-use super::flow_format::{FlowOutput, PrintArgs, Printer};
+use super::flow_file;
+use super::flow_format::{FlowOutput, PrintArgs, Printer, no_pipe};
 use super::moment::moment;
 use crate::ipc::{self, Answer, Request, SOCKET_PATH};
 use crate::recall::Ask;
 use clap::{ArgMatches, Args};
 use jiff::Timestamp;
-use std::io;
 use std::path::PathBuf;
 
 /// What it can do, by example.
@@ -25,6 +25,8 @@ For machines:
   portcullis observe -o json | jq 'select(.verdict == \"DROPPED\") | .reason'
   portcullis observe -o json --field-mask time,source.pod_name,destination_port
   portcullis observe -o jsonpb --all > flows.json           # Hubble reads it: --input-file
+  portcullis observe --input-file flows.json --verdict DROPPED   # and so do we, exports too
+  zstdcat flows.log.1.zst | portcullis observe --input-file - --last 20
 Why one of them passed or not, by the number or uuid that is printed:
   portcullis why 4711
   portcullis why --last-denied
@@ -63,6 +65,10 @@ pub struct ObserveArgs {
     /// How to print.
     #[command(flatten)]
     pub print: PrintArgs,
+    /// Of this file instead of the daemon: lines that an export, `observe -o jsonpb`, `-o json` or
+    /// Hubble has written; `-` for standard input.
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["follow", "socket", "endings"])]
+    pub input_file: Option<PathBuf>,
     /// Unix socket of the daemon.
     #[arg(long, value_name = "PATH", default_value = SOCKET_PATH)]
     pub socket: PathBuf,
@@ -89,6 +95,9 @@ pub fn observe(args: &ObserveArgs, matches: &ArgMatches) -> Result<(), String> {
         follow: args.follow,
     };
     let mut printer = Printer::new(&args.print);
+    if let Some(file) = &args.input_file {
+        return flow_file::print(file, &ask, &mut printer);
+    }
     for answer in ipc::ask(&args.socket, &Request::Observe(Box::new(ask)))? {
         let shown = match answer? {
             Answer::Flow(flow) => printer.print(&flow),
@@ -96,10 +105,8 @@ pub fn observe(args: &ObserveArgs, matches: &ArgMatches) -> Result<(), String> {
             Answer::Error(fault) => return Err(fault),
             _ => Ok(()),
         };
-        match shown {
-            // `observe | head` is no fault.
-            Err(e) if e.kind() == io::ErrorKind::BrokenPipe => return Ok(()),
-            other => other.map_err(|e| e.to_string())?,
+        if no_pipe(shown)?.is_none() {
+            return Ok(());
         }
     }
     super::no_fault(printer.finish())

@@ -3,7 +3,7 @@
 use super::endpoints::{Slot, SlotKey, Slots};
 use super::host_pair::{GATEWAY_IPV4, GATEWAY_IPV6, HOST_END};
 use crate::netlink::{Link, LinkAddress, LinkNeighbour, LinkRoute, Netlink, NetlinkError};
-use crate::observe::Names;
+use crate::observe::{Link as SeenLink, Names};
 use portcullis_engine::{
     Endpoint, EndpointIndex, EndpointKind, ExitPlan, MacAddress, Route, ServiceTable, Snapshot,
 };
@@ -186,6 +186,12 @@ pub fn is_same(old: &Snapshot, new: &Snapshot) -> bool {
         && old.exits == new.exits
 }
 
+/// Whether an address is one of this node itself.
+fn is_own(snapshot: &Snapshot, address: IpAddr) -> bool {
+    let owner = snapshot.owner_of(address);
+    owner.is_some_and(|(_, endpoint)| endpoint.kind == EndpointKind::Host)
+}
+
 /// The names of a snapshot.
 #[must_use]
 pub fn names(snapshot: &Snapshot, slots: &Slots, documents: &[Arc<Document>]) -> Names {
@@ -196,22 +202,37 @@ pub fn names(snapshot: &Snapshot, slots: &Slots, documents: &[Arc<Document>]) ->
         ..Names::default()
     };
     for (EndpointIndex(index), slot) in slots.iter() {
+        let endpoint = snapshot.endpoints[usize::from(index)].as_ref();
+        let link = SeenLink {
+            index: slot.link.unwrap_or_default(),
+            name: slot.wanted.interface.clone(),
+            own_mac: endpoint.map(|endpoint| endpoint.own_mac.into()),
+            peer_mac: endpoint.and_then(|endpoint| Some(endpoint.peer_mac?.into())),
+        };
+        names.links.insert(slot.id, link);
         if let SlotKey::Pod { namespace, name } = &slot.wanted.key {
-            let policy = snapshot.endpoints[usize::from(index)]
-                .as_ref()
-                .and_then(|e| e.policy);
+            let policy = endpoint.and_then(|e| e.policy);
             names
                 .endpoints
                 .insert(slot.id, (namespace.clone(), name.clone(), policy));
         }
     }
     for document in documents {
-        if let Object::Pod(pod) = &document.object {
-            for address in &pod.addresses {
-                names
-                    .pods
-                    .insert(*address, (pod.namespace.clone(), pod.name.clone()));
+        match &document.object {
+            Object::Pod(pod) => {
+                for address in &pod.addresses {
+                    names
+                        .pods
+                        .insert(*address, (pod.namespace.clone(), pod.name.clone()));
+                }
             }
+            Object::Node(node) if node.addresses.iter().any(|one| is_own(snapshot, *one)) => {
+                let labels = node.labels.iter();
+                names.node_labels = labels
+                    .map(|(key, value)| format!("{key}={value}"))
+                    .collect();
+            }
+            _ => {}
         }
     }
     names

@@ -18,6 +18,8 @@ use std::time::Duration;
 
 /// Events that are joined with their names at one time.
 const BATCH: usize = 1024;
+/// Events of several workers come in the order of their times but for this.
+const DISORDER: Duration = Duration::from_secs(1);
 
 /// Tells events of the past, then, if it is asked to, those that come, until `has_left`.
 ///
@@ -34,33 +36,25 @@ pub fn observe(
         Ok(chooser) => chooser,
         Err(fault) => return tell(Some(Answer::Error(fault))),
     };
-    // What comes after this one is not the past.
-    let newest = history
-        .events_before(u64::MAX, 1)
-        .first()
-        .map(|event| event.number);
     let teller = Teller { chooser, ask, home };
-    if let Some(newest) = newest {
-        teller.past(history, newest, tell)?;
+    let Some(last) = ask.last else {
+        // One reader for the past and for what comes: it is told of all that it misses in between.
+        let reader = reader(history, ask.since);
+        return if ask.follow {
+            teller.follow(reader, tell, has_left)
+        } else {
+            teller.past(history, reader, tell)
+        };
+    };
+    // Begins before the past is told: what comes meanwhile, and perhaps goes again, it does not miss
+    // untold.
+    let reader = history.reader_at(Position::Newest);
+    teller.last(history, last, reader.next_number(), tell)?;
+    if ask.follow {
+        teller.follow(reader, tell, has_left)
+    } else {
+        Ok(())
     }
-    tell(None)?;
-    if !ask.follow {
-        return Ok(());
-    }
-    let next = newest.map_or(0, |number| number + 1);
-    let mut reader = history.reader_at(Position::Number(next));
-    while reader.wait(Duration::from_secs(1)) && !has_left() {
-        let batch = reader.read(BATCH);
-        tell_lost(&batch, tell)?;
-        for event in &batch.events {
-            if ask.until.is_some_and(|until| event.time > until) {
-                return Ok(());
-            }
-            teller.tell(event, tell)?;
-        }
-        tell(None)?;
-    }
-    Ok(())
 }
 
 struct Teller<'a> {
@@ -89,27 +83,39 @@ impl Teller<'_> {
         Ok(true)
     }
 
+    /// Tells the last that are kept, up to before a number.
+    fn last(
+        &self,
+        history: &Arc<History>,
+        last: usize,
+        end: u64,
+        tell: &mut dyn FnMut(Option<Answer>) -> io::Result<()>,
+    ) -> io::Result<()> {
+        let mut events: Vec<Event> = backwards(history)
+            .skip_while(|event| event.number >= end)
+            .take_while(|event| self.is_late_enough(event))
+            .filter(|event| self.wants(event))
+            .take(last)
+            .collect();
+        events.reverse();
+        events
+            .iter()
+            .try_for_each(|event| self.tell(event, tell).map(drop))
+    }
+
     /// Tells what is kept up to the newest.
     fn past(
         &self,
         history: &Arc<History>,
-        newest: u64,
+        mut reader: Reader,
         tell: &mut dyn FnMut(Option<Answer>) -> io::Result<()>,
     ) -> io::Result<()> {
-        if let Some(last) = self.ask.last {
-            let mut events: Vec<Event> = backwards(history)
-                .skip_while(|event| event.number > newest)
-                .take_while(|event| self.is_late_enough(event))
-                .filter(|event| self.wants(event))
-                .take(last)
-                .collect();
-            events.reverse();
-            return events
-                .iter()
-                .try_for_each(|event| self.tell(event, tell).map(drop));
-        }
+        // What comes after this one is not the past.
+        let newest = history
+            .events_before(u64::MAX, 1)
+            .first()
+            .map(|event| event.number);
         let mut left = self.ask.first.unwrap_or(usize::MAX);
-        let mut reader = reader(history, self.ask.since);
         loop {
             let batch = reader.read(BATCH);
             tell_lost(&batch, tell)?;
@@ -117,7 +123,7 @@ impl Teller<'_> {
                 return Ok(());
             }
             for event in &batch.events {
-                if event.number > newest || left == 0 {
+                if left == 0 || newest.is_none_or(|newest| event.number > newest) {
                     return Ok(());
                 }
                 left -= usize::from(self.tell(event, tell)?);
@@ -125,14 +131,44 @@ impl Teller<'_> {
         }
     }
 
+    /// Tells what there is and what comes, until `has_left`.
+    fn follow(
+        &self,
+        mut reader: Reader,
+        tell: &mut dyn FnMut(Option<Answer>) -> io::Result<()>,
+        has_left: &dyn Fn() -> bool,
+    ) -> io::Result<()> {
+        tell(None)?;
+        while reader.wait(Duration::from_secs(1)) && !has_left() {
+            let batch = reader.read(BATCH);
+            tell_lost(&batch, tell)?;
+            for event in &batch.events {
+                if self.is_too_late(event) {
+                    return Ok(());
+                }
+                self.tell(event, tell)?;
+            }
+            tell(None)?;
+        }
+        Ok(())
+    }
+
     /// Whether earlier events can still be wanted: they are only nearly in the order of their times.
     fn is_late_enough(&self, event: &Event) -> bool {
-        let slack = Duration::from_secs(1);
         self.ask.since.is_none_or(|since| {
             event
                 .time
-                .saturating_add(slack)
+                .saturating_add(DISORDER)
                 .is_ok_and(|time| time >= since)
+        })
+    }
+
+    /// Whether no later event can be wanted any more.
+    fn is_too_late(&self, event: &Event) -> bool {
+        self.ask.until.is_some_and(|until| {
+            until
+                .saturating_add(DISORDER)
+                .is_ok_and(|until| event.time > until)
         })
     }
 }
@@ -307,4 +343,61 @@ pub fn replay(
     let mut replay = replay_recorded(reading, candidate, &book.connections())?;
     replay.notes.extend(notes);
     Ok(replay)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use portcullis_engine::{Record, RecordKind};
+    use std::cell::Cell;
+
+    fn flows(count: usize) -> impl Iterator<Item = Event> {
+        let record = Record {
+            kind: RecordKind::Flow,
+            ..Record::BLANK
+        };
+        let event = Event::new(Timestamp::UNIX_EPOCH, record, Arc::default());
+        std::iter::repeat_n(event, count)
+    }
+
+    #[test]
+    fn what_comes_and_goes_while_the_past_is_told_is_told_as_missed() {
+        let home = Home {
+            node: "node".into(),
+            cluster: "default".into(),
+        };
+        for last in [None, Some(10)] {
+            let history = Arc::new(History::new(10));
+            history.extend(flows(10));
+            let ask = Ask {
+                last,
+                follow: true,
+                ..Ask::default()
+            };
+            let (read, lost) = (Cell::new(0), Cell::new(0));
+            let mut tell = |answer: Option<Answer>| {
+                match answer {
+                    Some(Answer::Flow(_)) => {
+                        // While the reader is slow to take the first one.
+                        if read.get() == 0 {
+                            history.extend(flows(100));
+                        }
+                        read.set(read.get() + 1);
+                    }
+                    Some(Answer::Lost(more)) => lost.set(lost.get() + more.count),
+                    _ => {}
+                }
+                Ok(())
+            };
+            let has_left = || read.get() + lost.get() >= 110;
+            let closing = Arc::clone(&history);
+            // An end for a reader that waits for what it is never told.
+            std::thread::spawn(move || {
+                std::thread::sleep(Duration::from_secs(3));
+                closing.close();
+            });
+            observe(&history, &home, &ask, &mut tell, &has_left).unwrap();
+            assert_eq!((read.get(), lost.get()), (20, 90), "{last:?}");
+        }
+    }
 }

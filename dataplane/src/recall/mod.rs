@@ -10,4 +10,4 @@ pub use answer::{observe, rank, replay, suggest, why};
 pub use ask::{Ask, Chooser, Wanted};
 pub use ranking::{Grouping, Ranked, Ranking};
 pub use search::Which;
-pub use seen_flow::{Explained, SeenFlow, SeenService, SeenTotals};
+pub use seen_flow::{Explained, SeenEthernet, SeenFlow, SeenInterface, SeenService, SeenTotals};

@@ -1,10 +1,19 @@
 //! An event as the command line tells it: the flow, its name, and what Hubble says of such.
 
 use super::ask::sightings;
-use crate::observe::{Aspect, DropReason, Event, Flow, FlowPolicy, Party, Point, Sighting, Why};
+use crate::observe::{
+    Aspect, DropReason, Event, Flow, FlowEnd, FlowPolicy, FlowVerdict, Party, Point, Seen,
+    Sighting, Uuid, Why,
+};
 use portcullis_engine::{Ending, RecordKind};
-use portcullis_policy::{Direction, Protocol};
+use portcullis_policy::{Direction, Identity, Protocol};
+use serde::de::IntoDeserializer;
+use serde::de::value::Error as ValueError;
 use serde::{Deserialize, Serialize};
+use std::net::IpAddr;
+
+/// The flags of TCP in the order in which they lie in the header.
+const TCP_FLAGS: [&str; 8] = ["FIN", "SYN", "RST", "PSH", "ACK", "URG", "ECE", "CWR"];
 
 /// An event.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -31,6 +40,18 @@ pub struct SeenFlow {
     /// Names of the TCP flags.
     #[serde(skip_serializing_if = "Vec::is_empty", default)]
     pub tcp_flags: Vec<String>,
+    /// The code of an ICMP message.
+    #[serde(skip_serializing_if = "is_zero", default)]
+    pub icmp_code: u8,
+    /// The interface that it was seen at.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub interface: Option<SeenInterface>,
+    /// MAC addresses of the frame, where they are certain.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub ethernet: Option<SeenEthernet>,
+    /// Labels of the node, `key=value`.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub node_labels: Vec<String>,
     /// Names that the source's address is known by.
     #[serde(skip_serializing_if = "Vec::is_empty", default)]
     pub source_names: Vec<String>,
@@ -58,6 +79,24 @@ pub struct SeenService {
     pub name: String,
     /// Its namespace.
     pub namespace: String,
+}
+
+/// An interface of the node.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SeenInterface {
+    /// The kernel's number.
+    pub index: u32,
+    /// Its name.
+    pub name: String,
+}
+
+/// MAC addresses of a frame.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SeenEthernet {
+    /// From.
+    pub source: String,
+    /// To.
+    pub destination: String,
 }
 
 /// What has passed, the side that began first.
@@ -115,6 +154,21 @@ impl SeenFlow {
             } else {
                 Vec::new()
             },
+            icmp_code: record.icmp_code,
+            interface: sighting
+                .as_ref()
+                .and_then(Sighting::link)
+                .map(|link| SeenInterface {
+                    index: link.index,
+                    name: link.name.clone(),
+                }),
+            ethernet: sighting.as_ref().and_then(Sighting::ethernet).map(
+                |(source, destination)| SeenEthernet {
+                    source: source.to_string(),
+                    destination: destination.to_string(),
+                },
+            ),
+            node_labels: event.names.node_labels.to_vec(),
             source_names: names(|seen| seen.source.names.to_vec()),
             destination_names: names(|seen| seen.destination.names.to_vec()),
             source_service: sighting.as_ref().and_then(|seen| service(&seen.source)),
@@ -128,6 +182,107 @@ impl SeenFlow {
                 round_trip_us: record.totals.round_trip_us,
             }),
         }
+    }
+}
+
+/// As filters look at it when it was read from a file.
+impl Seen for SeenFlow {
+    fn verdict(&self) -> FlowVerdict {
+        let name = self.flow.verdict.as_str();
+        let read: Result<_, ValueError> = FlowVerdict::deserialize(name.into_deserializer());
+        read.unwrap_or(FlowVerdict::VerdictUnknown)
+    }
+
+    fn event_type(&self) -> (i32, i32) {
+        self.event_type
+    }
+
+    fn drop_reason(&self) -> Option<&str> {
+        self.drop_reason_desc.as_deref()
+    }
+
+    fn protocol(&self) -> Option<Protocol> {
+        Some(match self.flow.protocol.as_deref()? {
+            "TCP" => Protocol::Tcp,
+            "UDP" => Protocol::Udp,
+            "SCTP" => Protocol::Sctp,
+            "ICMPv4" => Protocol::Icmp,
+            "ICMPv6" => Protocol::Icmpv6,
+            "IGMP" => Protocol::Other(2),
+            "VRRP" => Protocol::Other(112),
+            other => Protocol::Other(other.strip_prefix("protocol ")?.parse().ok()?),
+        })
+    }
+
+    fn tcp_flags(&self) -> u8 {
+        let bits = TCP_FLAGS.iter().enumerate();
+        let set = bits.filter(|(_, name)| self.tcp_flags.iter().any(|flag| flag == *name));
+        set.fold(0, |all, (bit, _)| all | 1 << bit)
+    }
+
+    fn is_reply(&self) -> Option<bool> {
+        self.is_reply
+    }
+
+    fn direction(&self) -> Option<Direction> {
+        match self.flow.traffic_direction.as_deref()? {
+            "ingress" => Some(Direction::Ingress),
+            "egress" => Some(Direction::Egress),
+            _ => None,
+        }
+    }
+
+    fn uuid(&self) -> Option<Uuid> {
+        self.uuid.parse().ok()
+    }
+
+    fn interface(&self) -> Option<(u32, &str)> {
+        let interface = self.interface.as_ref()?;
+        Some((interface.index, &interface.name))
+    }
+
+    fn node_labels(&self) -> &[String] {
+        &self.node_labels
+    }
+
+    fn source(&self) -> Party<'_> {
+        party(
+            &self.flow.source,
+            self.flow.ip.as_ref().map(|ip| ip.source),
+            self.flow.source_port,
+            (&self.source_names, self.source_service.as_ref()),
+        )
+    }
+
+    fn destination(&self) -> Party<'_> {
+        party(
+            &self.flow.destination,
+            self.flow.ip.as_ref().map(|ip| ip.destination),
+            // With a protocol that has none, this is something else.
+            self.flow
+                .destination_port
+                .filter(|_| self.flow.source_port.is_some()),
+            (&self.destination_names, self.destination_service.as_ref()),
+        )
+    }
+}
+
+fn party<'a>(
+    end: &'a FlowEnd,
+    address: Option<IpAddr>,
+    port: Option<u16>,
+    (names, service): (&'a [String], Option<&'a SeenService>),
+) -> Party<'a> {
+    Party {
+        endpoint: None,
+        identity: Identity(end.identity),
+        address,
+        port: port.unwrap_or_default(),
+        namespace: &end.namespace,
+        pod_name: &end.pod_name,
+        labels: &end.labels,
+        names,
+        service: service.map(|service| (service.namespace.as_str(), service.name.as_str())),
     }
 }
 
@@ -167,6 +322,10 @@ impl Explained {
     }
 }
 
+const fn is_zero(code: &u8) -> bool {
+    *code == 0
+}
+
 fn words(sighting: &Sighting<'_>) -> String {
     match sighting.aspect {
         Aspect::Drop(drop) => DropReason::of(drop).text.into(),
@@ -197,9 +356,9 @@ fn service(party: &Party<'_>) -> Option<SeenService> {
     })
 }
 
-/// Names of the flags that are set, in the order in which they lie in the header.
+/// Names of the flags that are set.
 fn flags(set: u8) -> Vec<String> {
-    ["FIN", "SYN", "RST", "PSH", "ACK", "URG", "ECE", "CWR"]
+    TCP_FLAGS
         .iter()
         .enumerate()
         .filter(|(bit, _)| set & (1 << bit) != 0)

@@ -2,24 +2,25 @@
 #![allow(deprecated)] // `Summary` is old, and what the command line prints.
 
 mod client;
+mod stalled;
 
-use client::{SOCKET, answers, channel, channel_tls, flow, flows, lost, observer, within};
+use client::{SOCKET, answers, channel, channel_tls, flow, flows, observer, within};
 use netns_tests::manifests::{ALLOW_FRONTEND, DEFAULT_DENY};
-use netns_tests::{Lab, Pod, eventually};
+use netns_tests::{ETHERTYPE_IPV4, Lab, Pod, ethernet, eventually, ipv4};
 use portcullis_hubble::wire::flow::agent_event::Notification;
+use portcullis_hubble::wire::flow::layer4::Protocol;
 use portcullis_hubble::wire::flow::{
-    AgentEventType, EventTypeFilter, Flow, FlowFilter, LostEventSource, TrafficDirection, Verdict,
+    AgentEventType, Ethernet, EventTypeFilter, Flow, FlowFilter, NetworkInterface,
+    TrafficDirection, Verdict,
 };
 use portcullis_hubble::wire::observer::observer_client::ObserverClient;
 use portcullis_hubble::wire::observer::{
-    GetAgentEventsRequest, GetFlowsRequest, GetFlowsResponse, GetNamespacesRequest,
-    GetNodesRequest, ServerStatusRequest,
+    GetAgentEventsRequest, GetFlowsRequest, GetNamespacesRequest, GetNodesRequest,
+    ServerStatusRequest,
 };
 use portcullis_hubble::wire::peer::peer_client::PeerClient;
 use portcullis_hubble::wire::peer::{ChangeNotificationType, NotifyRequest};
-use std::net::UdpSocket;
 use std::thread;
-use std::time::Duration;
 use tonic::Code;
 
 /// What Hubble's command line asks for unless it prints JSON.
@@ -29,6 +30,7 @@ const COMMAND_LINE_MASK: &str = "time verdict ethernet IP l4 source.identity sou
 
 struct Cluster {
     lab: Lab,
+    api: Pod,
     stranger: Pod,
 }
 
@@ -46,7 +48,7 @@ fn cluster(settings: &str) -> Option<Cluster> {
     lab.start_daemon();
     assert!(web.fetch("http://10.0.1.10/").is_some());
     assert!(stranger.gets_nothing("http://10.0.1.10/"));
-    let cluster = Cluster { lab, stranger };
+    let cluster = Cluster { lab, api, stranger };
     eventually("both have been recorded", || {
         let wanted = |pod: &str| GetFlowsRequest {
             whitelist: vec![FlowFilter {
@@ -277,6 +279,90 @@ fn filters_masks_and_windows_are_those_of_hubble() {
     assert_eq!(status.code(), Code::InvalidArgument);
 }
 
+/// This node and its labels.
+const NODE: &str = "\
+apiVersion: v1
+kind: Node
+metadata: {name: here, labels: {zone: a, disk: fast}}
+status: {addresses: [{type: InternalIP, address: 192.0.2.1}]}
+";
+
+fn mac_text(mac: [u8; 6]) -> String {
+    mac.map(|byte| format!("{byte:02x}")).join(":")
+}
+
+#[test]
+fn a_flow_knows_its_frame_its_interface_its_node_and_the_code_of_icmp() {
+    let Some(cluster) = cluster("") else { return };
+    let (lab, stranger) = (&cluster.lab, &cluster.stranger);
+    lab.apply("node.yaml", NODE);
+    // An echo request with a code that only we send; its checksum is right.
+    let echo = [8, 7, 0xf7, 0xf7, 0, 1, 0, 0];
+    let packet = ipv4([10, 0, 1, 12].into(), [10, 0, 1, 10].into(), 1, &echo);
+    stranger.send_raw(&[ethernet(stranger.mac, [0xee; 6], ETHERTYPE_IPV4, &packet)]);
+    let index = lab
+        .node
+        .read(&format!("/sys/class/net/{}/ifindex", stranger.interface));
+    let index: u32 = index.trim().parse().expect("a number");
+    let base = FlowFilter {
+        source_pod: vec!["frontend/stranger".into()],
+        protocol: vec!["icmpv4".into()],
+        event_type: event_type(1),
+        interface: vec![NetworkInterface {
+            index,
+            name: stranger.interface.clone(),
+        }],
+        ..FlowFilter::default()
+    };
+    let mut found = Vec::new();
+    for labels in ["zone=a", "zone in (a),disk"] {
+        let filter = FlowFilter {
+            node_labels: vec![labels.into()],
+            ..base.clone()
+        };
+        eventually("the echo request has been recorded", || {
+            found = flows(lab, wanted(filter.clone()));
+            !found.is_empty()
+        });
+    }
+    let flow = &found[0];
+    let message = match &flow.l4.as_ref().expect("a protocol").protocol {
+        Some(Protocol::IcmPv4(message)) => (message.r#type, message.code),
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(message, (8, 7));
+    assert!(
+        flow.summary.starts_with("ICMPv4 EchoRequest(Code: 7); "),
+        "{flow:?}"
+    );
+    assert_eq!(flow.node_labels, ["disk=fast", "zone=a"]);
+    assert_eq!(
+        flow.ethernet,
+        Some(Ethernet {
+            source: mac_text(stranger.mac),
+            destination: "ee:ee:ee:ee:ee:ee".into(),
+        })
+    );
+    // A packet that passed was seen on its way into the other pod.
+    let passed = FlowFilter {
+        event_type: event_type(4),
+        ..from("frontend/web")
+    };
+    let passed = flows(lab, wanted(passed));
+    let interface = passed[0].interface.as_ref().expect("an interface");
+    assert_eq!(interface.name, cluster.api.interface);
+    let frame = passed[0].ethernet.as_ref().expect("a frame");
+    assert_eq!(
+        (frame.source.as_str(), frame.destination.as_str()),
+        ("ee:ee:ee:ee:ee:ee", mac_text(cluster.api.mac).as_str())
+    );
+    let elsewhere = FlowFilter {
+        node_labels: vec!["zone=b".into()],
+        ..base
+    };
+    assert_eq!(flows(lab, wanted(elsewhere)), []);
+}
+
 #[test]
 fn a_follower_sees_what_happens() {
     let Some(cluster) = cluster("") else { return };
@@ -489,91 +575,4 @@ fn over_tcp_a_client_without_a_certificate_is_refused() {
     assert!(without.is_err(), "{without:?}");
     assert!(of_another.is_err(), "{of_another:?}");
     assert_eq!(address, ADDRESS);
-}
-
-#[test]
-fn a_client_that_stops_reading_misses_exactly_what_it_is_told_and_costs_workers_nothing() {
-    let Some(lab) = Lab::new("observeHistory: 1000\n") else {
-        return;
-    };
-    let _api = lab.pod("backend/api", &["app=backend"], &["10.0.1.10"]);
-    let stranger = lab.pod("frontend/stranger", &["app=batch"], &["10.0.1.12"]);
-    lab.apply("policies.yaml", DEFAULT_DENY);
-    lab.start_daemon();
-    let denied = stranger.place.thread(|| {
-        let socket = UdpSocket::bind("0.0.0.0:0").expect("a socket");
-        // For ten seconds five times what the history holds, each second.
-        for port in 0..50_000_u16 {
-            let sent = socket.send_to(b"?", ("10.0.1.10", 1 + port % 1000));
-            assert!(sent.is_ok(), "{sent:?}");
-            if port % 50 == 0 {
-                thread::sleep(Duration::from_millis(10));
-            }
-        }
-    });
-    let came = within_stalled(&lab, Duration::from_secs(10), move || {
-        denied.join().expect("all is sent");
-    });
-    let status = lab.status();
-    assert_eq!(status.json()["records"]["lost"].as_u64(), Some(0));
-    assert!(came.lost > 1000, "it was too slow: {came:?}");
-    assert!(came.written > 50_000, "{came:?}");
-    assert_eq!(came.read + came.lost, came.written, "{came:?}");
-    eprintln!("{came:?}");
-}
-
-/// What came over a stream.
-#[derive(Debug, Default)]
-struct Came {
-    read: u64,
-    lost: u64,
-    written: u64,
-}
-
-/// Opens a stream of everything, lets it lie for some time and until something is done, and then
-/// reads it until it has told of all that was written.
-fn within_stalled(lab: &Lab, stall: Duration, done: impl FnOnce() + Send + 'static) -> Came {
-    within(lab, move || async move {
-        let request = GetFlowsRequest {
-            follow: true,
-            // All of the past, and all that comes.
-            since: Some(prost_types::Timestamp::default()),
-            ..GetFlowsRequest::default()
-        };
-        let stream = observer().await.get_flows(request).await;
-        let mut stream = stream.unwrap().into_inner();
-        let is_done = tokio::task::spawn_blocking(done);
-        tokio::time::sleep(stall).await;
-        is_done.await.expect("it is done");
-        let (mut came, mut left) = (Came::default(), 30);
-        loop {
-            match tokio::time::timeout(Duration::from_secs(1), stream.message()).await {
-                Ok(answer) => {
-                    came.take(answer.unwrap().expect("a follower's stream does not end"));
-                }
-                Err(_quiet) => {
-                    let status = observer().await.server_status(ServerStatusRequest {}).await;
-                    came.written = status.unwrap().into_inner().seen_flows;
-                    left -= 1;
-                    // Kernels announce themselves whenever they like: then there is more to come.
-                    if left == 0 || came.read + came.lost == came.written {
-                        return came;
-                    }
-                }
-            }
-        }
-    })
-}
-
-impl Came {
-    fn take(&mut self, answer: GetFlowsResponse) {
-        if let Some(lost) = lost(&answer) {
-            assert_eq!(lost.source(), LostEventSource::HubbleRingBuffer);
-            self.lost += lost.num_events_lost;
-        }
-        // Each event ends with a drop or a trace; verdicts come before it.
-        let is_last =
-            flow(answer).is_some_and(|flow| flow.event_type.is_some_and(|kind| kind.r#type != 5));
-        self.read += u64::from(is_last);
-    }
 }

@@ -1,8 +1,8 @@
 //! Hubble's metrics, and which events each of them counts.
 
 use super::context::SEPARATOR;
-use super::icmp;
 use super::series::Key;
+use crate::icmp;
 use portcullis_engine::{Ending, Record, RecordKind, TcpFlags};
 use portcullis_observe::{Aspect, DropReason, FlowVerdict, Point, Sighting};
 use portcullis_policy::{Direction, Identity, Protocol};
@@ -162,9 +162,9 @@ impl Metric {
                 }
             }
             Self::Icmp => {
-                if let Some(kind) = icmp_type(seen) {
+                if let Some((kind, code)) = icmp_message(seen) {
                     fill(key, &[family(record), ""]);
-                    icmp::write_name(&mut key.text, record.protocol, kind);
+                    icmp::write_name(&mut key.text, record.protocol, kind, code);
                     key.fixed = key.text.len();
                     count(key);
                 }
@@ -231,7 +231,7 @@ fn tcp_flags(seen: &Sighting<'_>) -> [Option<&'static str>; 3] {
 }
 
 /// The message that began an exchange; at its end, that there were replies.
-fn icmp_type(seen: &Sighting<'_>) -> Option<u8> {
+fn icmp_message(seen: &Sighting<'_>) -> Option<(u8, u8)> {
     let record = &seen.event.record;
     let is_icmp = matches!(record.protocol, Some(Protocol::Icmp | Protocol::Icmpv6));
     if !is_icmp || !is_forwarded_packet(seen) {
@@ -239,8 +239,11 @@ fn icmp_type(seen: &Sighting<'_>) -> Option<u8> {
     }
     let kind = u8::try_from(record.ports.1).ok()?;
     match record.kind {
-        RecordKind::Flow => Some(kind),
-        RecordKind::End(_) if record.totals.packets[1] > 0 => icmp::reply_to(record.protocol, kind),
+        RecordKind::Flow => Some((kind, record.icmp_code)),
+        RecordKind::End(_) if record.totals.packets[1] > 0 => {
+            // Answers have no code but zero.
+            icmp::reply_to(record.protocol, kind).map(|kind| (kind, 0))
+        }
         _ => None,
     }
 }

@@ -7,7 +7,6 @@ mod counts;
 mod family;
 mod figures;
 mod flow_collector;
-mod icmp;
 mod metric;
 mod naming;
 mod own_collector;

@@ -288,10 +288,10 @@ fn icmp_is_named_in_its_own_family() {
     let found = counted("icmp", "hubble_icmp_total", &records);
     let expected = of([
         (r#"{family="IPv4",type="EchoRequest"}"#, 1),
-        (r#"{family="IPv4",type="DestinationUnreachable"}"#, 1),
+        (r#"{family="IPv4",type="DestinationUnreachable(Net)"}"#, 1),
         (r#"{family="IPv6",type="EchoRequest"}"#, 1),
         (r#"{family="IPv4",type="EchoReply"}"#, 1),
-        (r#"{family="IPv4",type="200"}"#, 1),
+        (r#"{family="IPv4",type="200(0)"}"#, 1),
     ]);
     assert_eq!(found, expected);
 }

@@ -112,7 +112,7 @@ pub(super) fn pack(record: &Stored, drops: &mut Vec<Drop>, out: &mut Vec<u8>) {
     out.extend_from_slice(&[
         decision_code(record.egress),
         decision_code(record.ingress),
-        record.tcp_flags,
+        record.flags_or_code,
         record.is_reply.map_or(0, |is_reply| 1 + u8::from(is_reply)),
         record.has,
     ]);
@@ -172,7 +172,7 @@ pub(super) fn unpack(bytes: &[u8], drops: &[Option<Drop>]) -> Option<Stored> {
         },
         egress: decision(bytes.byte()?)?,
         ingress: decision(bytes.byte()?)?,
-        tcp_flags: bytes.byte()?,
+        flags_or_code: bytes.byte()?,
         is_reply: match bytes.byte()? {
             0 => None,
             1 => Some(false),

@@ -104,6 +104,11 @@ pub fn record() -> impl Strategy<Value = Record> {
     (who, what).prop_map(|(who, what)| {
         let (generation, from, to, identities, addresses, protocol) = who;
         let (kind, ports, egress, ingress, (length, flags), is_reply, totals) = what;
+        // No packet has both.
+        let (tcp_flags, icmp_code) = match protocol {
+            Some(Protocol::Icmp | Protocol::Icmpv6) => (0, flags),
+            _ => (flags, 0),
+        };
         Record {
             kind,
             generation: Generation(generation),
@@ -117,7 +122,8 @@ pub fn record() -> impl Strategy<Value = Record> {
             egress,
             ingress,
             length,
-            tcp_flags: TcpFlags(flags),
+            tcp_flags: TcpFlags(tcp_flags),
+            icmp_code,
             is_reply,
             totals,
         }

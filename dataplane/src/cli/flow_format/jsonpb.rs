@@ -38,11 +38,14 @@ pub fn response(seen: &SeenFlow) -> Value {
             json!({"source": ip.source, "destination": ip.destination, "ipVersion": version}),
         );
     }
+    put("ethernet", json!(seen.ethernet));
     put("l4", layer4(seen));
     put("source", end(&flow.source));
     put("destination", end(&flow.destination));
     put("Type", json!("L3_L4"));
     put("node_name", json!(seen.node_name));
+    put("node_labels", json!(seen.node_labels));
+    put("interface", json!(seen.interface));
     put("source_names", json!(seen.source_names));
     put("destination_names", json!(seen.destination_names));
     put("event_type", event_type(seen.event_type));
@@ -64,24 +67,22 @@ pub fn response(seen: &SeenFlow) -> Value {
     json!({"flow": out, "node_name": seen.node_name, "time": flow.time})
 }
 
-/// An object that tells of a gap.
-pub fn lost(lost: &Lost) -> Value {
-    let source = if lost.count > 0 {
-        "HUBBLE_RING_BUFFER"
-    } else {
-        "OBSERVER_EVENTS_QUEUE"
-    };
-    let count = if lost.count > 0 {
-        lost.count
-    } else {
-        lost.unwritten
-    };
-    let mut event = json!({"source": source, "num_events_lost": count.to_string()});
-    if let Some((first, last)) = lost.span {
-        event["first"] = json!(first);
-        event["last"] = json!(last);
-    }
-    json!({"lost_events": event})
+/// Objects that tell of a gap: what the reader was too slow for, and what was never written.
+pub fn lost(lost: &Lost) -> Vec<Value> {
+    let counts = [
+        ("HUBBLE_RING_BUFFER", lost.count, lost.span),
+        ("OBSERVER_EVENTS_QUEUE", lost.unwritten, None),
+    ];
+    let told = counts.into_iter().filter(|(_, count, _)| *count > 0);
+    let event = told.map(|(source, count, span)| {
+        let mut event = json!({"source": source, "num_events_lost": count.to_string()});
+        if let Some((first, last)) = span {
+            event["first"] = json!(first);
+            event["last"] = json!(last);
+        }
+        json!({"lost_events": event})
+    });
+    event.collect()
 }
 
 fn layer4(seen: &SeenFlow) -> Value {
@@ -95,7 +96,9 @@ fn layer4(seen: &SeenFlow) -> Value {
     });
     let mut inner = match protocol.as_str() {
         "TCP" | "UDP" | "SCTP" => ports,
-        "ICMPv4" | "ICMPv6" => json!({"type": flow.destination_port.unwrap_or_default()}),
+        "ICMPv4" | "ICMPv6" => {
+            json!({"type": flow.destination_port.unwrap_or_default(), "code": seen.icmp_code})
+        }
         _ => return Value::Null,
     };
     if protocol == "TCP" && !seen.tcp_flags.is_empty() {
@@ -141,4 +144,26 @@ fn policies(list: &[FlowPolicy]) -> Value {
     let policy =
         |one: &FlowPolicy| json!({"name": one.name, "namespace": one.namespace, "kind": one.kind});
     list.iter().map(policy).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_gap_and_what_was_never_written_are_told_apart() {
+        let told = lost(&Lost {
+            count: 3,
+            span: None,
+            unwritten: 2,
+        });
+        let of = |source: &str, count: &str| json!({"lost_events": {"source": source, "num_events_lost": count}});
+        assert_eq!(
+            told,
+            [
+                of("HUBBLE_RING_BUFFER", "3"),
+                of("OBSERVER_EVENTS_QUEUE", "2")
+            ]
+        );
+    }
 }

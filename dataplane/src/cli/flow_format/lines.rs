@@ -123,8 +123,13 @@ pub fn text(seen: &SeenFlow, args: &PrintArgs) -> String {
             flow.destination_port.unwrap_or_default()
         );
     }
-    let drop = flow.drop_reason.as_ref();
+    // What was read from a file has Hubble's reason alone, and no number.
+    let drop = flow.drop_reason.as_ref().or(seen.drop_reason_desc.as_ref());
     let drop = drop.map(|key| format!(" [{key}]")).unwrap_or_default();
+    let name = match seen.number {
+        0 => seen.uuid.clone(),
+        number => format!("#{number}"),
+    };
     let ending = match (&seen.ending, &seen.totals) {
         (Some(ending), Some(totals)) => format!(
             "{ending}: {}/{} packets, {}/{} bytes sent/received",
@@ -133,12 +138,11 @@ pub fn text(seen: &SeenFlow, args: &PrintArgs) -> String {
         _ => flow.reason.clone(),
     };
     format!(
-        "{}: {} -> {} {protocol} {}{drop} ({ending})  #{}",
+        "{}: {} -> {} {protocol} {}{drop} ({ending})  {name}",
         stamp(seen, args),
         source.full(args),
         destination.full(args),
-        flow.verdict,
-        seen.number
+        flow.verdict
     )
 }
 

@@ -5,6 +5,8 @@ mod lines;
 mod mask;
 mod time_format;
 
+#[cfg(test)]
+pub use jsonpb::response;
 pub use time_format::TimeFormat;
 
 use super::paint;
@@ -12,6 +14,7 @@ use crate::ipc::Lost;
 use crate::recall::SeenFlow;
 use anstyle::AnsiColor;
 use clap::{Args, ValueEnum};
+use serde_json::Value;
 use std::io::{self, Write};
 
 /// How flows are printed.
@@ -87,7 +90,7 @@ impl<'a> Printer<'a> {
     pub fn print(&mut self, flow: &SeenFlow) -> io::Result<()> {
         self.count += 1;
         match self.args.output {
-            FlowOutput::Json | FlowOutput::Jsonpb => self.print_json(flow),
+            FlowOutput::Json | FlowOutput::Jsonpb => self.print_object(flow, None),
             FlowOutput::Text => {
                 let line = lines::text(flow, self.args);
                 put(&coloured(&line, &flow.flow.verdict, &flow.flow.verdict))
@@ -107,10 +110,21 @@ impl<'a> Printer<'a> {
         }
     }
 
-    fn print_json(&self, flow: &SeenFlow) -> io::Result<()> {
+    /// Prints one that was read, with all that its object has where that is asked for.
+    pub fn print_read(&mut self, flow: &SeenFlow, object: Option<Value>) -> io::Result<()> {
+        match object {
+            Some(object) if self.args.output == FlowOutput::Jsonpb => {
+                self.count += 1;
+                self.print_object(flow, Some(object))
+            }
+            _ => self.print(flow),
+        }
+    }
+
+    fn print_object(&self, flow: &SeenFlow, object: Option<Value>) -> io::Result<()> {
         let fields: Vec<&str> = self.args.field_mask.iter().map(String::as_str).collect();
         let value = if self.args.output == FlowOutput::Jsonpb {
-            let mut value = jsonpb::response(flow);
+            let mut value = object.unwrap_or_else(|| jsonpb::response(flow));
             if !fields.is_empty() {
                 value["flow"] = mask::masked(&value["flow"], &fields);
             }
@@ -129,8 +143,10 @@ impl<'a> Printer<'a> {
     /// Tells what went by unseen: how many and when.
     pub fn print_lost(&self, lost: &Lost) -> io::Result<()> {
         if self.args.output == FlowOutput::Jsonpb {
-            println!("{}", jsonpb::lost(lost));
-            return Ok(());
+            let mut out = io::stdout().lock();
+            return jsonpb::lost(lost)
+                .iter()
+                .try_for_each(|lost| writeln!(out, "{lost}"));
         }
         if lost.count > 0 {
             let span = lost.span.map_or_else(String::new, |(first, last)| {
@@ -159,6 +175,15 @@ impl<'a> Printer<'a> {
             put(&lines::table(&self.rows))?;
         }
         Ok(())
+    }
+}
+
+/// A reader that went away is no fault: `observe | head`. None when it did.
+pub fn no_pipe<T>(printed: io::Result<T>) -> Result<Option<T>, String> {
+    match printed {
+        Ok(printed) => Ok(Some(printed)),
+        Err(e) if e.kind() == io::ErrorKind::BrokenPipe => Ok(None),
+        Err(e) => Err(e.to_string()),
     }
 }
 
