@@ -144,11 +144,11 @@ impl Bare {
                 received += batch.len();
                 for mut frame in batch.drain(..) {
                     bytes_in += frame.length() as u64;
-                    let mut view = frame.view(&self.umem);
-                    let mut bytes = view.bytes();
-                    bytes.head[..6].copy_from_slice(&macs[to]);
-                    bytes.head[6..12].copy_from_slice(&HOST_MAC);
-                    finish_checksum(&mut bytes);
+                    frame.with_bytes(&self.umem, |bytes| {
+                        bytes.head[..6].copy_from_slice(&macs[to]);
+                        bytes.head[6..12].copy_from_slice(&HOST_MAC);
+                        finish_checksum(bytes);
+                    });
                     if let Err(frame) = self.sockets[to].transmit(frame) {
                         self.free.release(frame);
                     }

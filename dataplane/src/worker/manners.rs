@@ -3,7 +3,7 @@
 //! Pods that flood with small packets would starve who has to judge them: there a worker goes first.
 //! Large units are another matter. Each is a copy of 64 KB that the receiver reads right away while
 //! it is in the cache, if it is let: a worker that goes first copies the next ones over it. One TCP
-//! stream to a receiver on the worker's core runs at half the speed then. [measured: docs/tuning.md]
+//! stream to a receiver on the worker's core runs at half the speed then. [measured: docs/profile.md]
 
 use crate::privileges::Place;
 use portcullis_engine::Now;

@@ -102,23 +102,20 @@ impl Worker {
     fn foresee(&mut self, from: EndpointIndex, batch: &mut [Frame]) {
         self.foresight.begin();
         for frame in &mut *batch {
-            let mut view = frame.view(&self.umem);
-            self.foresight.look(&self.engine, from, &view.bytes());
+            let (foresight, engine) = (&mut self.foresight, &self.engine);
+            frame.with_bytes(&self.umem, |bytes| foresight.look(engine, from, bytes));
         }
         self.foresight.fetch(&self.engine);
     }
 
     /// The egress half, at the source of a frame with this number in its batch.
     fn egress(&mut self, from: EndpointIndex, number: usize, mut frame: Frame, moment: Now) {
-        let (outcome, head_length) = {
-            let mut view = frame.view(&self.umem);
-            let mut bytes = view.bytes();
-            let foreseen = self.foresight.of(number);
-            let records = &mut self.records;
-            let engine = &mut self.engine;
-            let outcome = engine.egress_foreseen(from, foreseen, &mut bytes, moment, records);
+        let foreseen = self.foresight.of(number);
+        let (engine, records) = (&mut self.engine, &mut self.records);
+        let (outcome, head_length) = frame.with_bytes(&self.umem, |bytes| {
+            let outcome = engine.egress_foreseen(from, foreseen, bytes, moment, records);
             (outcome, bytes.head_length)
-        };
+        });
         self.trim(&mut frame, head_length);
         self.go_on(outcome, frame, moment);
     }
@@ -131,13 +128,11 @@ impl Worker {
                 debug_assert!(false, "no frame waits at {released:?}");
                 continue;
             };
-            let (outcome, head_length) = {
-                let mut view = frame.view(&self.umem);
-                let mut bytes = view.bytes();
-                let records = &mut self.records;
-                let outcome = self.engine.resume(released, &mut bytes, moment, records);
+            let (engine, records) = (&mut self.engine, &mut self.records);
+            let (outcome, head_length) = frame.with_bytes(&self.umem, |bytes| {
+                let outcome = engine.resume(released, bytes, moment, records);
                 (outcome, bytes.head_length)
-            };
+            });
             self.trim(&mut frame, head_length);
             self.go_on(outcome, frame, moment);
         }
@@ -209,14 +204,11 @@ impl Worker {
 
     /// The ingress half, at the frame's destination. `from` is the worker that passed it on.
     fn ingress(&mut self, from: Option<usize>, handover: Handover, mut frame: Frame, moment: Now) {
-        let (outcome, head_length) = {
-            let mut view = frame.view(&self.umem);
-            let mut bytes = view.bytes();
-            let outcome = self
-                .engine
-                .ingress(&handover, &mut bytes, moment, &mut self.records);
+        let (engine, records) = (&mut self.engine, &mut self.records);
+        let (outcome, head_length) = frame.with_bytes(&self.umem, |bytes| {
+            let outcome = engine.ingress(&handover, bytes, moment, records);
             (outcome, bytes.head_length)
-        };
+        });
         self.trim(&mut frame, head_length);
         if handover.must_be_withdrawn(&outcome) {
             match from {

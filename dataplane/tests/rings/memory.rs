@@ -251,6 +251,27 @@ fn a_frame_of_other_memory_is_not_viewed() {
 }
 
 #[test]
+fn work_on_the_bytes_of_a_frame_sees_what_a_view_shows() {
+    if !is_root() {
+        return;
+    }
+    host(0).run(|| {
+        let umem = memory(128, 64);
+        let mut free = FreeFrames::new(&umem);
+        let mut frame = free.take().expect("a free frame");
+        frame.with_bytes(&umem, |bytes| {
+            assert_eq!(bytes.head.len(), CHUNK_ROOM);
+            bytes.head[..3].copy_from_slice(&[1, 2, 3]);
+        });
+        free.set_length(&mut frame, 3);
+        let seen = frame.with_bytes(&umem, |bytes| (bytes.bytes().to_vec(), bytes.tail.len()));
+        assert_eq!(seen, (vec![1, 2, 3], 0));
+        assert_eq!(frame.view(&umem).bytes().bytes(), [1, 2, 3]);
+        free.release(frame);
+    });
+}
+
+#[test]
 fn a_waiter_tells_of_its_waker_and_of_nothing_else() {
     let mut waiter = Waiter::new().expect("a waiter");
     let waker = waiter.waker();
