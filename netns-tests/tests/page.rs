@@ -1,8 +1,9 @@
 //! The page in a real browser: what it shows of real traffic, and what a click or a key does.
 
 use netns_tests::manifests::{ALLOW_FRONTEND, DEFAULT_DENY};
-use netns_tests::{Browser, Lab, Pod};
+use netns_tests::{Browser, Lab, Pod, eventually};
 use serde_json::{Value, json};
+use std::time::{Duration, Instant};
 
 const PAGE: &str = "http://127.0.0.1:4240/";
 
@@ -42,6 +43,50 @@ fn cluster() -> Option<Cluster> {
 }
 
 impl Cluster {
+    /// The only link from `web` to port 80 of `api`, as the page is told of it.
+    fn link(&self) -> Value {
+        let map = self.lab.node.must(&format!("curl -sSf {PAGE}api/map"));
+        let map: Value = serde_json::from_str(&map).expect("JSON");
+        let id = |name| {
+            let places = map["places"].as_array().expect("a list");
+            places
+                .iter()
+                .find(|place| place["name"] == name)
+                .expect("it is there")["id"]
+                .clone()
+        };
+        let ends = [id("web"), id("api")];
+        let links = map["links"].as_array().expect("a list").iter();
+        let mut links = links.filter(|link| {
+            [&link["from"], &link["to"]] == [&ends[0], &ends[1]] && link["port"] == 80
+        });
+        let link = links.next().expect("they talk");
+        assert_eq!(links.next(), None);
+        link.clone()
+    }
+
+    /// Bytes that all connections of the link have told with their ends, of the side that began
+    /// first; once there are so many.
+    fn ended(&self, count: usize) -> [u64; 2] {
+        let mut sums = [0; 2];
+        eventually("all connections have ended", || {
+            let told = self
+                .lab
+                .observe("-o json --endings --to-port 80 --from-pod frontend/web");
+            let flows = told
+                .lines()
+                .map(|line| -> Value { serde_json::from_str(line).expect("JSON") });
+            let ended: Vec<Value> = flows.filter(|flow| flow["ending"] == "finished").collect();
+            sums = [0, 1].map(|side| {
+                let bytes =
+                    |flow: &Value| flow["totals"]["bytes"][side].as_u64().expect("a number");
+                ended.iter().map(bytes).sum()
+            });
+            ended.len() == count
+        });
+        sums
+    }
+
     fn talk(&self) {
         assert!(self.web.fetch("http://10.0.1.10/").is_some());
         assert!(self.stranger.gets_nothing("http://10.0.1.10/"));
@@ -61,6 +106,10 @@ fn cards(browser: &Browser<'_>) {
          document.querySelector(`.card.workload[data-name=${name}]`))",
         &json!(["api", "stranger", "web"]),
     );
+}
+
+fn pair(of: &Value) -> [u64; 2] {
+    [0, 1].map(|side| of[side].as_u64().expect("a number"))
 }
 
 const SOURCES: &str = "return [...new Set([...document.querySelectorAll('.lines .cell.source')]\
@@ -185,5 +234,80 @@ fn policies_tell_whom_they_select_and_dark_is_dark() {
         "{hits}"
     );
     browser.picture("policies-dark");
+    assert_content(&browser);
+}
+
+/// Sixteen MiB twice: once at once, and once so slowly that it is told of while it goes on.
+#[test]
+fn an_edge_tells_what_passed_and_tells_it_once_and_its_rates_sink_to_nothing() {
+    let Some(cluster) = cluster() else { return };
+    let browser = Browser::start(&cluster.lab);
+    browser.open(PAGE);
+    cards(&browser);
+    let fetch = |limit: &str| {
+        let line = format!("curl -sSf {limit} -o /dev/null http://10.0.1.10/big");
+        assert!(cluster.web.run(&line).is_success);
+    };
+    let size = Pod::big_page().len() as u64;
+    // Headers of IP and TCP, and what is sent again: below a tenth. Acknowledgements the other way.
+    let is_told = |[sent, answered]: [u64; 2], times: u64| {
+        (times * size..times * size * 11 / 10).contains(&answered) && sent < times * size / 10
+    };
+    fetch("");
+    let first = cluster.ended(2);
+    assert!(is_told(first, 1), "{first:?}");
+    eventually("the map has counted it", || {
+        pair(&cluster.link()["bytes"]) == first
+    });
+    let edge = "return document.querySelector('.edge.forwarded[data-from=web]').ariaLabel";
+    browser.await_script(
+        &format!("{edge}.match(/[0-9.]+ MB[/]s/) !== null"),
+        &json!(true),
+    );
+    browser.picture("busy-light");
+
+    std::thread::scope(|scope| {
+        let slow = scope.spawn(|| fetch("--limit-rate 700k"));
+        let mut steps = vec![first];
+        while !slow.is_finished() {
+            let bytes = pair(&cluster.link()["bytes"]);
+            if steps.last() != Some(&bytes) {
+                steps.push(bytes);
+            }
+            std::thread::sleep(Duration::from_millis(200));
+        }
+        // What was told of it while it went on was part of the whole.
+        assert!(
+            steps.is_sorted() && (2..=4).contains(&steps.len()),
+            "{steps:?}"
+        );
+        let gone_on = steps[steps.len() - 1][1] - first[1];
+        assert!((size / 10..size * 11 / 10).contains(&gone_on), "{steps:?}");
+    });
+    let whole = cluster.ended(3);
+    assert!(is_told(whole, 2), "{whole:?}");
+    eventually("the map has counted it", || {
+        pair(&cluster.link()["bytes"]) == whole
+    });
+    let ended = Instant::now();
+    assert!(cluster.link()["rates"]["bytes"].as_f64() > Some(100_000.0));
+    // Of the last minute, in steps of five seconds.
+    let still = json!({"connections": 0.0, "dropped": 0.0, "packets": 0.0, "bytes": 0.0});
+    while cluster.link()["rates"] != still {
+        assert!(
+            ended.elapsed() < Duration::from_secs(70),
+            "{}",
+            cluster.link()
+        );
+        std::thread::sleep(Duration::from_millis(500));
+    }
+    assert_eq!(pair(&cluster.link()["bytes"]), whole);
+    let total = (whole[0] + whole[1]) as f64 / 1e6;
+    let told = format!("web to api, forwarded: 80/TCP · 3 conn · {total:.1} MB");
+    browser.await_script(edge, &json!(told));
+    browser.await_script(
+        "return [...document.querySelectorAll('.words.forwarded text')].map(text => text.textContent)",
+        &json!([format!("80/TCP · 3 conn · {total:.1} MB")]),
+    );
     assert_content(&browser);
 }
