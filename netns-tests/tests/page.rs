@@ -267,7 +267,7 @@ fn an_edge_tells_what_passed_and_tells_it_once_and_its_rates_sink_to_nothing() {
     browser.picture("busy-light");
 
     std::thread::scope(|scope| {
-        let slow = scope.spawn(|| fetch("--limit-rate 700k"));
+        let slow = scope.spawn(|| fetch("--limit-rate 450k"));
         let mut steps = vec![first];
         while !slow.is_finished() {
             let bytes = pair(&cluster.link()["bytes"]);
@@ -292,7 +292,8 @@ fn an_edge_tells_what_passed_and_tells_it_once_and_its_rates_sink_to_nothing() {
     let ended = Instant::now();
     assert!(cluster.link()["rates"]["bytes"].as_f64() > Some(100_000.0));
     // Of the last minute, in steps of five seconds.
-    let still = json!({"connections": 0.0, "dropped": 0.0, "packets": 0.0, "bytes": 0.0});
+    let still =
+        json!({"connections": 0.0, "audited": 0.0, "dropped": 0.0, "packets": 0.0, "bytes": 0.0});
     while cluster.link()["rates"] != still {
         assert!(
             ended.elapsed() < Duration::from_secs(70),

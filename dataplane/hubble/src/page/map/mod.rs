@@ -1,7 +1,6 @@
 //! The service map: workloads and what passed between them, counted as it happens.
 
 mod answer;
-mod connections;
 mod link;
 mod place;
 mod recent;
