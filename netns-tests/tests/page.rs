@@ -312,3 +312,133 @@ fn an_edge_tells_what_passed_and_tells_it_once_and_its_rates_sink_to_nothing() {
     );
     assert_content(&browser);
 }
+
+/// Ten pods with long names and many edges: what is written can be read, and the focus be seen.
+#[test]
+fn a_crowded_map_can_be_read_in_light_and_dark_and_shows_where_the_focus_is() {
+    let Some(lab) = Lab::new("") else { return };
+    let names = [
+        "frontend/web-0",
+        "frontend/web-1",
+        "frontend/checkout",
+        "backend/api",
+        "backend/a-very-long-name-of-a-workload",
+        "backend/payments",
+        "data/postgres-0",
+        "data/redis",
+        "monitoring/prometheus",
+        "batch/stranger",
+    ];
+    let pod = |(number, name): (usize, &&str)| {
+        let label = format!("app={}", name.split_once('/').expect("two parts").1);
+        let pod = lab.pod(name, &[&label], &[&format!("10.0.1.{}", 10 + number)]);
+        pod.serve_pages();
+        pod
+    };
+    let pods: Vec<Pod> = names.iter().enumerate().map(pod).collect();
+    lab.start_daemon();
+    lab.apply("policies.yaml", CROWD_POLICIES);
+    let calls = [
+        (0, 3),
+        (1, 3),
+        (2, 3),
+        (2, 5),
+        (3, 4),
+        (3, 5),
+        (3, 6),
+        (4, 6),
+        (4, 7),
+        (5, 6),
+        (8, 0),
+        (8, 3),
+        (8, 6),
+        (9, 3),
+        (9, 6),
+        (9, 7),
+    ];
+    for (from, to) in calls {
+        let line = format!(
+            "curl -s -o /dev/null --max-time 0.5 http://10.0.1.{}/big",
+            10 + to
+        );
+        let _ = pods[from].run(&line);
+    }
+    let browser = Browser::start(&lab);
+    for theme in ["light", "dark"] {
+        browser.open(PAGE);
+        let _ = browser.script(&format!("localStorage.setItem('theme', '{theme}')"));
+        browser.open(PAGE);
+        browser.await_script(
+            "return document.querySelectorAll('.words').length",
+            &json!(15),
+        );
+        browser.picture(&format!("crowd-{theme}"));
+        assert_eq!(browser.script(UNREADABLE), json!([]), "{theme}");
+        let _ = browser.script("document.querySelector('.picture').focus()");
+        for (name, part) in [
+            (".card[data-name=api]", ""),
+            (".edge.forwarded[data-from=web]", " .reach"),
+            (".plate-name", ""),
+            ("#fold", ""),
+        ] {
+            let look = format!(
+                "const {{ outlineStyle, outlineWidth, outlineColor, stroke, strokeOpacity }} = \
+                 getComputedStyle(document.querySelector('{name}{part}')); \
+                 return [outlineStyle, outlineWidth, outlineColor, stroke, strokeOpacity]"
+            );
+            let before = browser.script(&look);
+            // Tab tells the browser that somebody uses keys.
+            browser.press("\u{e004}");
+            let _ = browser.script(&format!("document.querySelector('{name}').focus()"));
+            let now = browser.script(&look);
+            assert_ne!(before, now, "{theme}: {name}");
+            let is_outlined = now[0] == "solid";
+            let opacity = now[4].as_str().and_then(|text| text.parse::<f64>().ok());
+            assert!(
+                is_outlined || opacity >= Some(0.5),
+                "{theme}: {name}: {now}"
+            );
+            browser.picture(&format!("focus-{theme}"));
+        }
+        assert_content(&browser);
+    }
+}
+
+const CROWD_POLICIES: &str = "\
+apiVersion: cilium.io/v2
+kind: CiliumNetworkPolicy
+metadata: {name: data, namespace: data}
+spec:
+  endpointSelector: {}
+  ingress: [{fromEndpoints: [{matchLabels: {'k8s:io.kubernetes.pod.namespace': backend}}]}]
+---
+apiVersion: cilium.io/v2
+kind: CiliumNetworkPolicy
+metadata: {name: payments, namespace: backend, annotations: {portcullis.io/enforcement: audit}}
+spec:
+  endpointSelector: {matchLabels: {app: payments}}
+  ingress: [{fromEndpoints: [{matchLabels: {app: api}}]}]
+";
+
+/// Names what of the map is too small, sticks out of its card, or covers something that is written.
+const UNREADABLE: &str = "\
+const faults = [];
+const all = selector => [...document.querySelectorAll(selector)];
+const box = node => node.getBoundingClientRect();
+const hit = (a, b) => a.left < b.right - 1 && b.left < a.right - 1 && a.top < b.bottom - 1 && b.top < a.bottom - 1;
+for (const card of all('.card')) {
+  const room = box(card.querySelector(':scope > rect'));
+  for (const text of card.querySelectorAll('text')) {
+    if (box(text).right > room.right - 2) faults.push(`${text.textContent} sticks out`);
+  }
+}
+const words = all('.words');
+for (const [at, one] of words.entries()) {
+  const text = one.querySelector('text');
+  if (text.getBBox().height * text.getScreenCTM().d < 11) faults.push(`${text.textContent} is small`);
+  if (box(text).width > box(one.querySelector('rect')).width) faults.push(`${text.textContent} is wide`);
+  for (const other of [...words.slice(at + 1), ...all('.card > rect'), ...all('.plate-name'), ...all('.fold')]) {
+    if (hit(box(one), box(other))) faults.push(`${text.textContent} covers ${other.textContent || other.ariaLabel || other.parentNode.dataset.name}`);
+  }
+}
+return faults;";
