@@ -65,22 +65,24 @@ impl Cluster {
         link.clone()
     }
 
-    /// Bytes that all connections of the link have told with their ends, of the side that began
-    /// first; once there are so many.
+    /// How the connections of the link ended, as `observe` tells it.
+    fn ends(&self) -> Vec<Value> {
+        let words = "-o json --endings --to-port 80 --from-pod frontend/web";
+        let told = self.lab.observe(words);
+        let flows = told
+            .lines()
+            .map(|line| -> Value { serde_json::from_str(line).expect("JSON") });
+        flows.filter(|flow| flow["ending"] == "finished").collect()
+    }
+
+    /// Bytes that they have told, of the side that began first; once there are so many.
     fn ended(&self, count: usize) -> [u64; 2] {
         let mut sums = [0; 2];
         eventually("all connections have ended", || {
-            let told = self
-                .lab
-                .observe("-o json --endings --to-port 80 --from-pod frontend/web");
-            let flows = told
-                .lines()
-                .map(|line| -> Value { serde_json::from_str(line).expect("JSON") });
-            let ended: Vec<Value> = flows.filter(|flow| flow["ending"] == "finished").collect();
+            let ended = self.ends();
             sums = [0, 1].map(|side| {
-                let bytes =
-                    |flow: &Value| flow["totals"]["bytes"][side].as_u64().expect("a number");
-                ended.iter().map(bytes).sum()
+                let bytes = |flow: &Value| flow["totals"]["bytes"][side].as_u64();
+                ended.iter().filter_map(bytes).sum()
             });
             ended.len() == count
         });
@@ -310,6 +312,102 @@ fn an_edge_tells_what_passed_and_tells_it_once_and_its_rates_sink_to_nothing() {
         "return [...document.querySelectorAll('.words.forwarded text')].map(text => text.textContent)",
         &json!([format!("80/TCP · 3 conn · {total:.1} MB")]),
     );
+    assert_content(&browser);
+}
+
+#[test]
+fn a_chosen_edge_tells_its_ports_and_how_long_handshakes_took() {
+    let Some(cluster) = cluster() else { return };
+    for _ in 0..4 {
+        assert!(cluster.web.fetch("http://10.0.1.10/").is_some());
+    }
+    let bytes = cluster.ended(5);
+    eventually("the map has counted it", || {
+        pair(&cluster.link()["bytes"]) == bytes
+    });
+    // The middle of a step is at most an eighth off, and the median and the last of five are one each.
+    let link = cluster.link();
+    let steps: Vec<[u64; 2]> = serde_json::from_value(link["round_trips"].clone()).expect("pairs");
+    let told: Vec<u64> = steps
+        .iter()
+        .flat_map(|[time, count]| vec![*time; usize::try_from(*count).expect("few")])
+        .collect();
+    let mut exact: Vec<u64> = cluster
+        .ends()
+        .iter()
+        .map(|flow| flow["totals"]["round_trip_us"].as_u64().expect("a number"))
+        .collect();
+    exact.sort_unstable();
+    assert_eq!(exact.len(), told.len(), "{exact:?} {told:?}");
+    for (exact, told) in exact.iter().zip(&told) {
+        assert!(
+            *exact > 0 && exact.abs_diff(*told) <= 1 + exact / 8,
+            "{exact}: {told}"
+        );
+    }
+
+    let browser = Browser::start(&cluster.lab);
+    browser.open(PAGE);
+    cards(&browser);
+    browser.click(".words.forwarded");
+    let is_hidden = "return document.querySelector('#edge').hidden";
+    browser.await_script(is_hidden, &json!(false));
+    let panel = "return document.querySelector('#edge').innerText";
+    let words = |time: u64| match time as f64 / 1000.0 {
+        below if below < 1.0 => format!("{time} µs"),
+        below if below < 10.0 => format!("{below:.1} ms"),
+        time => format!("{time:.0} ms"),
+    };
+    let (half, most) = (words(told[2]), words(told[4]));
+    let text = browser.script(panel);
+    let text = text.as_str().expect("text").to_owned();
+    for part in [
+        "web → api",
+        "workload=frontend/web",
+        "5 connections",
+        "Answered",
+        &format!("p50 {half}, p99 {most}, of 5"),
+        "80/TCP",
+    ] {
+        assert!(text.contains(part), "{part} in {text}");
+    }
+    let cells = browser.script(
+        "return [...document.querySelectorAll('#edge tbody td')].map(cell => cell.textContent)",
+    );
+    let cells: Vec<String> = serde_json::from_value(cells).expect("texts");
+    assert_eq!(cells[..2], ["80/TCP", "5"]);
+    assert_eq!(cells[3..5], [half, most]);
+    // No card is under the panel.
+    browser.await_script(
+        "const end = document.querySelector('#edge').getBoundingClientRect().left; \
+         return [...document.querySelectorAll('.card')].every(card => card.getBoundingClientRect().right < end)",
+        &json!(true),
+    );
+    browser.picture("edge-light");
+    // Whoever gets the address sees the same.
+    let address = browser.script("return location.href");
+    browser.open(address.as_str().expect("text"));
+    browser.await_script(
+        "return document.querySelectorAll('#edge tbody tr').length",
+        &json!(1),
+    );
+    browser.press("\u{e00c}");
+    browser.await_script(is_hidden, &json!(true));
+
+    browser.open(PAGE);
+    cards(&browser);
+    browser.click("#theme");
+    browser.click("#theme");
+    let _ = browser.script("document.querySelector('.edge.dropped[data-from=stranger]').focus()");
+    browser.press("\u{e007}");
+    browser.await_script(is_hidden, &json!(false));
+    let text = browser.script(panel);
+    let text = text.as_str().expect("text");
+    for part in ["stranger → api", "policy_denied", "Dropped"] {
+        assert!(text.contains(part), "{part} in {text}");
+    }
+    assert!(!text.contains("Handshake"), "{text}");
+    browser.picture("edge-dark");
     assert_content(&browser);
 }
 

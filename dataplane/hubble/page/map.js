@@ -2,8 +2,9 @@
 
 import { listen } from "./api.js";
 import { byId, fitted, svg } from "./dom.js";
+import { drawPanel, nameOf, startEdge } from "./edge.js";
 import { labels, route, words } from "./edges.js";
-import { replace, suggest, toggle } from "./filter.js";
+import { suggest, toggle } from "./filter.js";
 import { count, plural } from "./format.js";
 import { CARD, layout } from "./layout.js";
 import { Model } from "./model.js";
@@ -83,6 +84,7 @@ function draw() {
     ...seen.cards.map((card) => drawCard(card, spots.get(card.key))),
   );
   if (focused) stage.querySelector(`[data-key="${CSS.escape(focused)}"]`)?.focus();
+  drawPanel(seen.edges.find((edge) => nameOf(edge) === state.edge));
   note(seen);
 }
 
@@ -149,7 +151,7 @@ function drawEdge({ edge, path }, text) {
     "marker-end": `url(#end-${edge.verdict})`,
   });
   const node = svg("g", {
-    class: `edge ${edge.verdict}${edge.isDim ? " dim" : ""}`,
+    class: `edge ${edge.verdict}${edge.isDim ? " dim" : ""}${nameOf(edge) === state.edge ? " chosen" : ""}`,
     "data-from": edge.from.name, "data-to": edge.to.name, "data-verdict": edge.verdict,
   }, svg("path", { d: path, class: "reach" }), line);
   act(node, edge, text);
@@ -159,8 +161,13 @@ function drawEdge({ edge, path }, text) {
 function act(node, edge) {
   const text = `${edge.from.name} to ${edge.to.name}, ${edge.verdict}: ${words(edge)}`;
   node.append(svg("title", { text }));
-  press(node, text, `edge/${edge.key}`, () => replace(
-    `from:${edge.from.word}`, `to:${edge.to.word}`, `verdict=${VERDICT_WORD[edge.verdict]}`));
+  press(node, text, `edge/${edge.key}`, () => choose(edge));
+}
+
+/** Its flows in the table, and the panel about it. */
+function choose(edge) {
+  const words = [`from:${edge.from.word}`, `to:${edge.to.word}`, `verdict=${VERDICT_WORD[edge.verdict]}`];
+  show({ words, edge: nameOf(edge) });
 }
 
 function drawWords(edge, { x, y, width, height, text }) {
@@ -168,8 +175,7 @@ function drawWords(edge, { x, y, width, height, text }) {
     svg("g", { transform: `translate(${x} ${y}) scale(${size})` },
       svg("rect", { width: width / size, height: height / size, rx: 8 }),
       svg("text", { x: width / size / 2, y: 12.2, text })));
-  node.addEventListener("click", () => replace(
-    `from:${edge.from.word}`, `to:${edge.to.word}`, `verdict=${VERDICT_WORD[edge.verdict]}`));
+  node.addEventListener("click", () => choose(edge));
   return node;
 }
 
@@ -286,6 +292,7 @@ export function startMap() {
   });
   byId("multicast").addEventListener("click", () => show({ multicast: !state.multicast }));
   drawTools();
+  startEdge();
   listen(() => "/api/map/stream", "delta", (delta) => {
     model.apply(delta);
     suggest(model.suggestions());

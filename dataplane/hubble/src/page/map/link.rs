@@ -1,6 +1,7 @@
 //! What passed from one place to another at one port.
 
 use super::recent::{Recent, Sample};
+use super::round_trips::RoundTrips;
 use portcullis_engine::RecordKind;
 use portcullis_observe::Passed;
 use serde::Serialize;
@@ -55,6 +56,8 @@ pub(crate) struct Link {
     pub(crate) counts: Counts,
     /// What of it lately.
     pub(crate) recent: Recent,
+    /// How long handshakes took.
+    pub(crate) round_trips: RoundTrips,
     /// Why the last packet was dropped.
     pub(crate) reason: Option<&'static str>,
     /// Second of the first event.
@@ -72,6 +75,7 @@ impl Link {
             id,
             counts: Counts::default(),
             recent: Recent::default(),
+            round_trips: RoundTrips::default(),
             reason: None,
             first: second,
             last: second,
@@ -105,6 +109,7 @@ impl Link {
             sample.packets = sample.packets.saturating_add(passed.packets[side]);
             sample.bytes = sample.bytes.saturating_add(passed.bytes[side]);
         }
+        self.round_trips.add(passed.round_trip_us);
         self.last = self.last.max(second);
         self.recent.add(second, sample);
     }

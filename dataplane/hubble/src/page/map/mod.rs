@@ -4,6 +4,7 @@ mod answer;
 mod link;
 mod place;
 mod recent;
+mod round_trips;
 mod service_map;
 #[cfg(test)]
 mod tests;
