@@ -316,6 +316,44 @@ fn an_edge_tells_what_passed_and_tells_it_once_and_its_rates_sink_to_nothing() {
 }
 
 #[test]
+fn what_a_connection_passed_before_policy_cut_it_is_on_its_edge_once() {
+    let Some(cluster) = cluster() else { return };
+    let before = cluster.ended(1);
+    let received = || cluster.web.counter("IpExtInOctets");
+    let received_before = received();
+    std::thread::scope(|scope| {
+        let fetching = scope.spawn(|| {
+            let line = "curl -sS --limit-rate 100k -o /dev/null http://10.0.1.10/big";
+            cluster.web.run(line)
+        });
+        eventually("a megabyte has come", || {
+            received() > received_before + (1 << 20)
+        });
+        cluster.lab.apply("policies.yaml", DEFAULT_DENY);
+        let ran = fetching.join().expect("curl does not panic");
+        assert!(!ran.is_success, "{}", ran.stderr);
+    });
+    // What the kernel joins on its way in has fewer headers.
+    let come = received() - received_before;
+    let told = || pair(&cluster.link()["bytes"])[1] - before[1];
+    eventually("the cut is counted", || told() > 0);
+    std::thread::sleep(Duration::from_secs(2));
+    let expected = come * 19 / 20..=come * 11 / 10;
+    assert!(expected.contains(&told()), "{} of {come}", told());
+    let link = cluster.link();
+    assert_eq!(
+        (&link["forwarded"], &link["dropped"]),
+        (&json!(2), &json!(1)),
+        "{link}"
+    );
+    // Whichever side's packet was the first under the new policy.
+    let cut = cluster.lab.observe("--verdict DROPPED");
+    let cut = cut.lines().find(|line| line.contains("cut by new policy"));
+    let why = "ingress default deny by CiliumNetworkPolicy backend/default-deny";
+    assert!(cut.is_some_and(|cut| cut.contains(why)), "{cut:?}");
+}
+
+#[test]
 fn a_chosen_edge_tells_its_ports_and_how_long_handshakes_took() {
     let Some(cluster) = cluster() else { return };
     for _ in 0..4 {
