@@ -1,7 +1,7 @@
 //! What Prometheus fetches and what is exported, while real pods talk.
 
 use netns_tests::manifests::{ALLOW_FRONTEND, DEFAULT_DENY};
-use netns_tests::{Lab, Pod, eventually};
+use netns_tests::{Lab, Pod, WORLD_ADDRESSES, eventually};
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::net::UdpSocket;
@@ -71,6 +71,7 @@ metrics:
   - tcp
   - icmp
   - port-distribution:sourceContext=pod-name
+  - flows-to-world:port;syn-only;sourceContext=pod
 ";
 
 #[test]
@@ -158,6 +159,39 @@ fn what_passes_and_what_is_denied_moves_its_own_series_exactly() {
     ] {
         assert_eq!(moved(name, labels), expected, "{name} {labels:?}");
     }
+}
+
+#[test]
+fn connections_to_the_world_are_counted_by_port_and_none_within_the_cluster() {
+    let Some(cluster) = cluster(METRICS) else {
+        return;
+    };
+    let lab = &cluster.lab;
+    netns_tests::serve_pages(&lab.world, "world", 8080);
+    let [ipv4, _] = WORLD_ADDRESSES;
+    let page = format!("http://{ipv4}:8080/");
+    // The first packets of all may find that nobody knows the neighbour yet.
+    eventually("the world answers", || cluster.web.fetch(&page).is_some());
+    let counted = || {
+        let all = Scrape::of(lab);
+        let name = "hubble_flows_to_world_total";
+        let wanted = [
+            r#"protocol="TCP",verdict="FORWARDED",port="8080""#,
+            r#"source="frontend/web""#,
+        ];
+        (all.sum(name, &wanted), all.sum(name, &[]))
+    };
+    // As a verdict of its egress, and as the packet that leaves.
+    eventually("the first is counted", || counted().0 >= 2);
+    let before = counted();
+    for _ in 0..3 {
+        assert!(cluster.web.fetch(&page).is_some());
+    }
+    assert!(cluster.web.fetch("http://10.0.1.10/").is_some());
+    eventually("all are counted", || counted().0 >= before.0 + 6);
+    let ports = || Scrape::of(lab).sum("hubble_port_distribution_total", &[r#"port="80""#]);
+    eventually("the one in the cluster is counted", || ports() == 1);
+    assert_eq!(counted(), (before.0 + 6, before.1 + 6));
 }
 
 #[test]

@@ -1,8 +1,9 @@
 //! The page in a real browser: what it shows of real traffic, and what a click or a key does.
 
 use netns_tests::manifests::{ALLOW_FRONTEND, DEFAULT_DENY};
-use netns_tests::{Browser, Lab, Pod};
+use netns_tests::{Browser, Lab, Pod, eventually};
 use serde_json::{Value, json};
+use std::time::{Duration, Instant};
 
 const PAGE: &str = "http://127.0.0.1:4240/";
 
@@ -42,6 +43,52 @@ fn cluster() -> Option<Cluster> {
 }
 
 impl Cluster {
+    /// The only link from `web` to port 80 of `api`, as the page is told of it.
+    fn link(&self) -> Value {
+        let map = self.lab.node.must(&format!("curl -sSf {PAGE}api/map"));
+        let map: Value = serde_json::from_str(&map).expect("JSON");
+        let id = |name| {
+            let places = map["places"].as_array().expect("a list");
+            places
+                .iter()
+                .find(|place| place["name"] == name)
+                .expect("it is there")["id"]
+                .clone()
+        };
+        let ends = [id("web"), id("api")];
+        let links = map["links"].as_array().expect("a list").iter();
+        let mut links = links.filter(|link| {
+            [&link["from"], &link["to"]] == [&ends[0], &ends[1]] && link["port"] == 80
+        });
+        let link = links.next().expect("they talk");
+        assert_eq!(links.next(), None);
+        link.clone()
+    }
+
+    /// How the connections of the link ended, as `observe` tells it.
+    fn ends(&self) -> Vec<Value> {
+        let words = "-o json --endings --to-port 80 --from-pod frontend/web";
+        let told = self.lab.observe(words);
+        let flows = told
+            .lines()
+            .map(|line| -> Value { serde_json::from_str(line).expect("JSON") });
+        flows.filter(|flow| flow["ending"] == "finished").collect()
+    }
+
+    /// Bytes that they have told, of the side that began first; once there are so many.
+    fn ended(&self, count: usize) -> [u64; 2] {
+        let mut sums = [0; 2];
+        eventually("all connections have ended", || {
+            let ended = self.ends();
+            sums = [0, 1].map(|side| {
+                let bytes = |flow: &Value| flow["totals"]["bytes"][side].as_u64();
+                ended.iter().filter_map(bytes).sum()
+            });
+            ended.len() == count
+        });
+        sums
+    }
+
     fn talk(&self) {
         assert!(self.web.fetch("http://10.0.1.10/").is_some());
         assert!(self.stranger.gets_nothing("http://10.0.1.10/"));
@@ -61,6 +108,10 @@ fn cards(browser: &Browser<'_>) {
          document.querySelector(`.card.workload[data-name=${name}]`))",
         &json!(["api", "stranger", "web"]),
     );
+}
+
+fn pair(of: &Value) -> [u64; 2] {
+    [0, 1].map(|side| of[side].as_u64().expect("a number"))
 }
 
 const SOURCES: &str = "return [...new Set([...document.querySelectorAll('.lines .cell.source')]\
@@ -187,3 +238,343 @@ fn policies_tell_whom_they_select_and_dark_is_dark() {
     browser.picture("policies-dark");
     assert_content(&browser);
 }
+
+/// Sixteen MiB twice: once at once, and once so slowly that it is told of while it goes on.
+#[test]
+fn an_edge_tells_what_passed_and_tells_it_once_and_its_rates_sink_to_nothing() {
+    let Some(cluster) = cluster() else { return };
+    let browser = Browser::start(&cluster.lab);
+    browser.open(PAGE);
+    cards(&browser);
+    let fetch = |limit: &str| {
+        let line = format!("curl -sSf {limit} -o /dev/null http://10.0.1.10/big");
+        assert!(cluster.web.run(&line).is_success);
+    };
+    let size = Pod::big_page().len() as u64;
+    // Headers of IP and TCP, and what is sent again: below a tenth. Acknowledgements the other way.
+    let is_told = |[sent, answered]: [u64; 2], times: u64| {
+        (times * size..times * size * 11 / 10).contains(&answered) && sent < times * size / 10
+    };
+    fetch("");
+    let first = cluster.ended(2);
+    assert!(is_told(first, 1), "{first:?}");
+    eventually("the map has counted it", || {
+        pair(&cluster.link()["bytes"]) == first
+    });
+    let edge = "return document.querySelector('.edge.forwarded[data-from=web]').ariaLabel";
+    browser.await_script(
+        &format!("{edge}.match(/[0-9.]+ MB[/]s/) !== null"),
+        &json!(true),
+    );
+    browser.picture("busy-light");
+
+    std::thread::scope(|scope| {
+        let slow = scope.spawn(|| fetch("--limit-rate 450k"));
+        let mut steps = vec![first];
+        while !slow.is_finished() {
+            let bytes = pair(&cluster.link()["bytes"]);
+            if steps.last() != Some(&bytes) {
+                steps.push(bytes);
+            }
+            std::thread::sleep(Duration::from_millis(200));
+        }
+        // What was told of it while it went on was part of the whole.
+        assert!(
+            steps.is_sorted() && (2..=4).contains(&steps.len()),
+            "{steps:?}"
+        );
+        let gone_on = steps[steps.len() - 1][1] - first[1];
+        assert!((size / 10..size * 11 / 10).contains(&gone_on), "{steps:?}");
+    });
+    let whole = cluster.ended(3);
+    assert!(is_told(whole, 2), "{whole:?}");
+    eventually("the map has counted it", || {
+        pair(&cluster.link()["bytes"]) == whole
+    });
+    let ended = Instant::now();
+    assert!(cluster.link()["rates"]["bytes"].as_f64() > Some(100_000.0));
+    // Of the last minute, in steps of five seconds.
+    let still =
+        json!({"connections": 0.0, "audited": 0.0, "dropped": 0.0, "packets": 0.0, "bytes": 0.0});
+    while cluster.link()["rates"] != still {
+        assert!(
+            ended.elapsed() < Duration::from_secs(70),
+            "{}",
+            cluster.link()
+        );
+        std::thread::sleep(Duration::from_millis(500));
+    }
+    assert_eq!(pair(&cluster.link()["bytes"]), whole);
+    let total = (whole[0] + whole[1]) as f64 / 1e6;
+    let told = format!("web to api, forwarded: 80/TCP · 3 conn · {total:.1} MB");
+    browser.await_script(edge, &json!(told));
+    browser.await_script(
+        "return [...document.querySelectorAll('.words.forwarded text')].map(text => text.textContent)",
+        &json!([format!("80/TCP · 3 conn · {total:.1} MB")]),
+    );
+    assert_content(&browser);
+}
+
+#[test]
+fn what_a_connection_passed_before_policy_cut_it_is_on_its_edge_once() {
+    let Some(cluster) = cluster() else { return };
+    let before = cluster.ended(1);
+    let received = || cluster.web.counter("IpExtInOctets");
+    let received_before = received();
+    std::thread::scope(|scope| {
+        let fetching = scope.spawn(|| {
+            let line = "curl -sS --limit-rate 100k -o /dev/null http://10.0.1.10/big";
+            cluster.web.run(line)
+        });
+        eventually("a megabyte has come", || {
+            received() > received_before + (1 << 20)
+        });
+        cluster.lab.apply("policies.yaml", DEFAULT_DENY);
+        let ran = fetching.join().expect("curl does not panic");
+        assert!(!ran.is_success, "{}", ran.stderr);
+    });
+    // What the kernel joins on its way in has fewer headers.
+    let come = received() - received_before;
+    let told = || pair(&cluster.link()["bytes"])[1] - before[1];
+    eventually("the cut is counted", || told() > 0);
+    std::thread::sleep(Duration::from_secs(2));
+    let expected = come * 19 / 20..=come * 11 / 10;
+    assert!(expected.contains(&told()), "{} of {come}", told());
+    let link = cluster.link();
+    assert_eq!(
+        (&link["forwarded"], &link["dropped"]),
+        (&json!(2), &json!(1)),
+        "{link}"
+    );
+    // Whichever side's packet was the first under the new policy.
+    let cut = cluster.lab.observe("--verdict DROPPED");
+    let cut = cut.lines().find(|line| line.contains("cut by new policy"));
+    let why = "ingress default deny by CiliumNetworkPolicy backend/default-deny";
+    assert!(cut.is_some_and(|cut| cut.contains(why)), "{cut:?}");
+}
+
+#[test]
+fn a_chosen_edge_tells_its_ports_and_how_long_handshakes_took() {
+    let Some(cluster) = cluster() else { return };
+    for _ in 0..4 {
+        assert!(cluster.web.fetch("http://10.0.1.10/").is_some());
+    }
+    let bytes = cluster.ended(5);
+    eventually("the map has counted it", || {
+        pair(&cluster.link()["bytes"]) == bytes
+    });
+    // The middle of a step is at most an eighth off, and the median and the last of five are one each.
+    let link = cluster.link();
+    let steps: Vec<[u64; 2]> = serde_json::from_value(link["round_trips"].clone()).expect("pairs");
+    let told: Vec<u64> = steps
+        .iter()
+        .flat_map(|[time, count]| vec![*time; usize::try_from(*count).expect("few")])
+        .collect();
+    let mut exact: Vec<u64> = cluster
+        .ends()
+        .iter()
+        .map(|flow| flow["totals"]["round_trip_us"].as_u64().expect("a number"))
+        .collect();
+    exact.sort_unstable();
+    assert_eq!(exact.len(), told.len(), "{exact:?} {told:?}");
+    for (exact, told) in exact.iter().zip(&told) {
+        assert!(
+            *exact > 0 && exact.abs_diff(*told) <= 1 + exact / 8,
+            "{exact}: {told}"
+        );
+    }
+
+    let browser = Browser::start(&cluster.lab);
+    browser.open(PAGE);
+    cards(&browser);
+    browser.click(".words.forwarded");
+    let is_hidden = "return document.querySelector('#edge').hidden";
+    browser.await_script(is_hidden, &json!(false));
+    let panel = "return document.querySelector('#edge').innerText";
+    let words = |time: u64| match time as f64 / 1000.0 {
+        below if below < 1.0 => format!("{time} µs"),
+        below if below < 10.0 => format!("{below:.1} ms"),
+        time => format!("{time:.0} ms"),
+    };
+    let (half, most) = (words(told[2]), words(told[4]));
+    let text = browser.script(panel);
+    let text = text.as_str().expect("text").to_owned();
+    for part in [
+        "web → api",
+        "workload=frontend/web",
+        "5 connections",
+        "Answered",
+        &format!("p50 {half}, p99 {most}, of 5"),
+        "80/TCP",
+    ] {
+        assert!(text.contains(part), "{part} in {text}");
+    }
+    let cells = browser.script(
+        "return [...document.querySelectorAll('#edge tbody td')].map(cell => cell.textContent)",
+    );
+    let cells: Vec<String> = serde_json::from_value(cells).expect("texts");
+    assert_eq!(cells[..2], ["80/TCP", "5"]);
+    assert_eq!(cells[3..5], [half, most]);
+    // No card is under the panel.
+    browser.await_script(
+        "const end = document.querySelector('#edge').getBoundingClientRect().left; \
+         return [...document.querySelectorAll('.card')].every(card => card.getBoundingClientRect().right < end)",
+        &json!(true),
+    );
+    browser.picture("edge-light");
+    // Whoever gets the address sees the same.
+    let address = browser.script("return location.href");
+    browser.open(address.as_str().expect("text"));
+    browser.await_script(
+        "return document.querySelectorAll('#edge tbody tr').length",
+        &json!(1),
+    );
+    browser.press("\u{e00c}");
+    browser.await_script(is_hidden, &json!(true));
+
+    browser.open(PAGE);
+    cards(&browser);
+    browser.click("#theme");
+    browser.click("#theme");
+    let _ = browser.script("document.querySelector('.edge.dropped[data-from=stranger]').focus()");
+    browser.press("\u{e007}");
+    browser.await_script(is_hidden, &json!(false));
+    let text = browser.script(panel);
+    let text = text.as_str().expect("text");
+    for part in ["stranger → api", "policy_denied", "Dropped"] {
+        assert!(text.contains(part), "{part} in {text}");
+    }
+    assert!(!text.contains("Handshake"), "{text}");
+    browser.picture("edge-dark");
+    assert_content(&browser);
+}
+
+/// Ten pods with long names and many edges: what is written can be read, and the focus be seen.
+#[test]
+fn a_crowded_map_can_be_read_in_light_and_dark_and_shows_where_the_focus_is() {
+    let Some(lab) = Lab::new("") else { return };
+    let names = [
+        "frontend/web-0",
+        "frontend/web-1",
+        "frontend/checkout",
+        "backend/api",
+        "backend/a-very-long-name-of-a-workload",
+        "backend/payments",
+        "data/postgres-0",
+        "data/redis",
+        "monitoring/prometheus",
+        "batch/stranger",
+    ];
+    let pod = |(number, name): (usize, &&str)| {
+        let label = format!("app={}", name.split_once('/').expect("two parts").1);
+        let pod = lab.pod(name, &[&label], &[&format!("10.0.1.{}", 10 + number)]);
+        pod.serve_pages();
+        pod
+    };
+    let pods: Vec<Pod> = names.iter().enumerate().map(pod).collect();
+    lab.start_daemon();
+    lab.apply("policies.yaml", CROWD_POLICIES);
+    let calls = [
+        (0, 3),
+        (1, 3),
+        (2, 3),
+        (2, 5),
+        (3, 4),
+        (3, 5),
+        (3, 6),
+        (4, 6),
+        (4, 7),
+        (5, 6),
+        (8, 0),
+        (8, 3),
+        (8, 6),
+        (9, 3),
+        (9, 6),
+        (9, 7),
+    ];
+    for (from, to) in calls {
+        let line = format!(
+            "curl -s -o /dev/null --max-time 0.5 http://10.0.1.{}/big",
+            10 + to
+        );
+        let _ = pods[from].run(&line);
+    }
+    let browser = Browser::start(&lab);
+    for theme in ["light", "dark"] {
+        browser.open(PAGE);
+        let _ = browser.script(&format!("localStorage.setItem('theme', '{theme}')"));
+        browser.open(PAGE);
+        browser.await_script(
+            "return document.querySelectorAll('.words').length",
+            &json!(15),
+        );
+        browser.picture(&format!("crowd-{theme}"));
+        assert_eq!(browser.script(UNREADABLE), json!([]), "{theme}");
+        let _ = browser.script("document.querySelector('.picture').focus()");
+        for (name, part) in [
+            (".card[data-name=api]", ""),
+            (".edge.forwarded[data-from=web]", " .reach"),
+            (".plate-name", ""),
+            ("#fold", ""),
+        ] {
+            let look = format!(
+                "const {{ outlineStyle, outlineWidth, outlineColor, stroke, strokeOpacity }} = \
+                 getComputedStyle(document.querySelector('{name}{part}')); \
+                 return [outlineStyle, outlineWidth, outlineColor, stroke, strokeOpacity]"
+            );
+            let before = browser.script(&look);
+            // Tab tells the browser that somebody uses keys.
+            browser.press("\u{e004}");
+            let _ = browser.script(&format!("document.querySelector('{name}').focus()"));
+            let now = browser.script(&look);
+            assert_ne!(before, now, "{theme}: {name}");
+            let is_outlined = now[0] == "solid";
+            let opacity = now[4].as_str().and_then(|text| text.parse::<f64>().ok());
+            assert!(
+                is_outlined || opacity >= Some(0.5),
+                "{theme}: {name}: {now}"
+            );
+            browser.picture(&format!("focus-{theme}"));
+        }
+        assert_content(&browser);
+    }
+}
+
+const CROWD_POLICIES: &str = "\
+apiVersion: cilium.io/v2
+kind: CiliumNetworkPolicy
+metadata: {name: data, namespace: data}
+spec:
+  endpointSelector: {}
+  ingress: [{fromEndpoints: [{matchLabels: {'k8s:io.kubernetes.pod.namespace': backend}}]}]
+---
+apiVersion: cilium.io/v2
+kind: CiliumNetworkPolicy
+metadata: {name: payments, namespace: backend, annotations: {portcullis.io/enforcement: audit}}
+spec:
+  endpointSelector: {matchLabels: {app: payments}}
+  ingress: [{fromEndpoints: [{matchLabels: {app: api}}]}]
+";
+
+/// Names what of the map is too small, sticks out of its card, or covers something that is written.
+const UNREADABLE: &str = "\
+const faults = [];
+const all = selector => [...document.querySelectorAll(selector)];
+const box = node => node.getBoundingClientRect();
+const hit = (a, b) => a.left < b.right - 1 && b.left < a.right - 1 && a.top < b.bottom - 1 && b.top < a.bottom - 1;
+for (const card of all('.card')) {
+  const room = box(card.querySelector(':scope > rect'));
+  for (const text of card.querySelectorAll('text')) {
+    if (box(text).right > room.right - 2) faults.push(`${text.textContent} sticks out`);
+  }
+}
+const words = all('.words');
+for (const [at, one] of words.entries()) {
+  const text = one.querySelector('text');
+  if (text.getBBox().height * text.getScreenCTM().d < 11) faults.push(`${text.textContent} is small`);
+  if (box(text).width > box(one.querySelector('rect')).width) faults.push(`${text.textContent} is wide`);
+  for (const other of [...words.slice(at + 1), ...all('.card > rect'), ...all('.plate-name'), ...all('.fold')]) {
+    if (hit(box(one), box(other))) faults.push(`${text.textContent} covers ${other.textContent || other.ariaLabel || other.parentNode.dataset.name}`);
+  }
+}
+return faults;";

@@ -15,8 +15,22 @@ use std::net::IpAddr;
 /// An IPv4 address stands in sixteen bytes as IPv6 maps it, which no IPv6 address that is let in
 /// does (`address::is_martian`). The message is the ICMP type of a message that is neither echo
 /// nor error; else zero.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Eq)]
 pub(crate) struct FlowKey([u8; KEY_LENGTH]);
+
+impl PartialEq for FlowKey {
+    /// Word by word: comparing so few bytes by a call takes twice as long.
+    #[inline]
+    fn eq(&self, other: &Self) -> bool {
+        // The last two overlap.
+        const WORDS_AT: [usize; 6] = [0, 8, 16, 24, 32, KEY_LENGTH - 8];
+        let word = |key: &Self, at: usize| {
+            u64::from_ne_bytes(std::array::from_fn(|byte| key.0[at + byte]))
+        };
+        let differs = |at| word(self, at) ^ word(other, at);
+        WORDS_AT.into_iter().fold(0, |all, at| all | differs(at)) == 0
+    }
+}
 
 const KEY_LENGTH: usize = 42;
 const LOCAL_AT: usize = 10;
@@ -265,5 +279,21 @@ fn octets(address: IpAddr) -> [u8; 16] {
     match address {
         IpAddr::V4(address) => address.to_ipv6_mapped().octets(),
         IpAddr::V6(address) => address.octets(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_that_differ_in_any_byte_are_not_equal() {
+        let key = FlowKey(std::array::from_fn(|at| at as u8));
+        assert_eq!(key, FlowKey(key.0));
+        for at in 0..KEY_LENGTH {
+            let mut other = key;
+            other.0[at] ^= 0x10;
+            assert_ne!(key, other, "byte {at}");
+        }
     }
 }

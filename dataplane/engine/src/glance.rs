@@ -137,13 +137,47 @@ impl Glance {
     }
 }
 
-/// The folded sum of an IPv4 header without options behind Ethernet.
+/// The folded sum of an IPv4 header without options behind Ethernet, in the order of this machine's
+/// bytes: 0xffff when the header is right, in either order. [RFC 1071, section 2]
 #[inline]
 fn header_sum(first: &[u8; ETHERNET_LENGTH + IPV4_LENGTH + 8]) -> u16 {
-    let mut total = 0_u32;
-    for at in (ETHERNET_LENGTH..ETHERNET_LENGTH + IPV4_LENGTH).step_by(2) {
-        total += u32::from(word(first, at));
+    let mut total = 0_u64;
+    for at in (ETHERNET_LENGTH..ETHERNET_LENGTH + IPV4_LENGTH).step_by(4) {
+        let word = [first[at], first[at + 1], first[at + 2], first[at + 3]];
+        total += u64::from(u32::from_ne_bytes(word));
     }
-    let folded = (total & 0xffff) + (total >> 16);
-    ((folded & 0xffff) + (folded >> 16)) as u16
+    for bits in [32, 16, 16] {
+        total = (total & ((1 << bits) - 1)) + (total >> bits);
+    }
+    total as u16
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn a_header_is_right_when_the_sum_of_its_words_says_so(
+            mut first: [u8; ETHERNET_LENGTH + IPV4_LENGTH + 8],
+            damage in 0..=1_u8,
+        ) {
+            let sum = |first: &[u8]| {
+                let header = &first[ETHERNET_LENGTH..ETHERNET_LENGTH + IPV4_LENGTH];
+                let words = header.chunks(2).map(|word| u32::from(word[0]) << 8 | u32::from(word[1]));
+                let mut sum: u32 = words.sum();
+                while sum > 0xffff {
+                    sum = (sum & 0xffff) + (sum >> 16);
+                }
+                sum as u16
+            };
+            first[24..26].fill(0);
+            let finished = !sum(&first);
+            first[24..26].copy_from_slice(&finished.to_be_bytes());
+            first[33] ^= damage;
+            prop_assert_eq!(header_sum(&first) == 0xffff, sum(&first) == 0xffff);
+            prop_assert_eq!(header_sum(&first) == 0xffff, damage == 0);
+        }
+    }
 }

@@ -272,6 +272,8 @@ impl Walk<'_> {
             }
             Err(reason) => {
                 self.record.totals = totals;
+                // Read in the packet's direction, a reply would be denied by the wrong policy.
+                self.record.is_reply = Some(sender != initiator);
                 self.owe_resets(subject, ticket);
                 self.flows.remove(ticket);
                 self.record.kind = RecordKind::Revoked(reason);

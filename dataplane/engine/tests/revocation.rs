@@ -82,7 +82,21 @@ fn both_ends_of_a_revoked_connection_get_a_reset_that_they_believe() {
         assert_eq!(node.engine.flows_count(), 0);
         let told = node.records.last().unwrap();
         assert_eq!(told.kind, RecordKind::Revoked(Drop::PolicyDenied));
+        assert_eq!(told.is_reply, Some(false));
     }
+}
+
+#[test]
+fn a_reply_that_is_cut_is_told_as_one_with_what_has_passed() {
+    let mut node = talking(&[ALLOW_CLIENT], v4);
+    node.adopt(&[DENY_ALL], 2);
+    let ports = (PORTS.1, PORTS.0);
+    let more = v4(SERVER, CLIENT).sequence(5301).tcp(ports, ACK, b"more");
+    assert_eq!(node.reason(SERVER, more), Drop::PolicyDenied);
+    let told = node.records.last().unwrap();
+    assert_eq!(told.kind, RecordKind::Revoked(Drop::PolicyDenied));
+    assert_eq!(told.is_reply, Some(true));
+    assert!(told.totals.packets[0] > told.totals.packets[1]);
 }
 
 #[test]

@@ -27,3 +27,19 @@ export function svg(name, attributes = {}, ...children) {
 export function byId(id) {
   return document.getElementById(id);
 }
+
+const ruler = document.createElement("canvas").getContext("2d");
+
+/** A text cut to a width in a font of CSS: how wide letters are, each system has its own mind about. */
+export function fitted(text, width, font) {
+  const { fontFamily } = getComputedStyle(document.body);
+  ruler.font = `${font} ${fontFamily}`;
+  if (ruler.measureText(text).width <= width) return text;
+  let [fits, most] = [0, text.length];
+  while (fits + 1 < most) {
+    const middle = (fits + most) >> 1;
+    if (ruler.measureText(`${text.slice(0, middle)}…`).width <= width) fits = middle;
+    else most = middle;
+  }
+  return `${text.slice(0, fits)}…`;
+}

@@ -5,7 +5,8 @@ import { bytes, count, port, rate } from "./format.js";
 
 const STEP = 19;
 /** Where the words of an edge may stand: the part of its length, and how far off. */
-const TRIES = [0, -10, 10, -20, 20, -30, 30].flatMap((by) => [0.5, 0.4, 0.6, 0.3, 0.7].map((t) => [t, by]));
+const TRIES = [0, -10, 10, -20, 20, -30, 30, -42, 42, -54, 54].flatMap((by) =>
+  [0.5, 0.4, 0.6, 0.3, 0.7, 0.2, 0.8].map((t) => [t, by]));
 
 /** The sides at which an edge leaves and arrives. */
 function sides(from, to) {
@@ -82,29 +83,48 @@ export function words(edge) {
   return (edge.verdict === "audited" ? "! audit " : "") + parts.join(" · ");
 }
 
-const hit = (a, b) =>
-  a.x < b.x + b.width && b.x < a.x + a.width && a.y < b.y + b.height + 2 && b.y < a.y + a.height + 2;
+/** How much of two boxes is the same place, with a little air between them. */
+function overlap(a, b) {
+  const wide = Math.min(a.x + a.width, b.x + b.width) - Math.max(a.x, b.x);
+  const high = Math.min(a.y + a.height, b.y + b.height) - Math.max(a.y, b.y) + 2;
+  return wide > 0 && high > 0 ? wide * high : 0;
+}
 
-/** Boxes for the words of each curve, on it and off each other and the cards as far as it goes. */
-export function labels(curves, spots) {
-  const taken = [...spots.values()].map((spot) => ({ ...spot, ...CARD }));
+/** The most important of it, for where there is little room. */
+function shortWords(edge) {
+  const [where, ...rest] = words(edge).split(" · ");
+  return [where, edge.verdict === "dropped" ? rest[0] : rest.at(-1)].join(" · ");
+}
+
+/** The place where a text covers least of what is taken. */
+function bestPlace(text, { edge, points }, taken, size) {
+  const width = (text.length * (edge.verdict === "forwarded" ? 5.6 : 6.1) + 16) * size;
+  const height = 17 * size;
+  let best = { covered: Infinity };
+  for (const [t, by] of TRIES) {
+    const middle = at(points, t);
+    const box = { x: middle.x - width / 2, y: middle.y - height / 2 + by * size, width, height };
+    const covered = taken.reduce((sum, other) => sum + overlap(box, other), 0);
+    if (covered < best.covered) best = { ...box, text, covered };
+    if (covered === 0) break;
+  }
+  return best;
+}
+
+/**
+ * Boxes for the words of each curve, on it and off each other, the cards and `titles` as far as it
+ * goes; `size` times as large as the map draws the rest.
+ */
+export function labels(curves, spots, titles, size) {
+  const taken = [...[...spots.values()].map((spot) => ({ ...spot, ...CARD })), ...titles];
   const out = new Map();
-  for (const { edge, points } of curves) {
-    const text = words(edge);
-    const width = text.length * (edge.verdict === "forwarded" ? 5.6 : 6.1) + 16;
-    const height = 17;
-    let chosen = null;
-    for (const [t, by] of TRIES) {
-      const middle = at(points, t);
-      const box = { x: middle.x - width / 2, y: middle.y - height / 2 + by, width, height };
-      chosen ??= box;
-      if (!taken.some((other) => hit(box, other))) {
-        chosen = box;
-        break;
-      }
-    }
-    taken.push(chosen);
-    out.set(edge.key, { ...chosen, text });
+  // Long ones have more places to choose from.
+  const reach = ({ points: [a, , , d] }) => Math.abs(a.x - d.x) + Math.abs(a.y - d.y);
+  for (const curve of [...curves].sort((a, b) => reach(a) - reach(b))) {
+    let box = bestPlace(words(curve.edge), curve, taken, size);
+    if (box.covered > 0) box = bestPlace(shortWords(curve.edge), curve, taken, size);
+    taken.push(box);
+    out.set(curve.edge.key, box);
   }
   return out;
 }

@@ -49,6 +49,13 @@ export function plural(number, noun) {
   return `${count(number)} ${noun}${number === 1 ? "" : "s"}`;
 }
 
+/** `120 µs`, `1.2 ms`. */
+export function duration(microseconds) {
+  if (microseconds < 1000) return `${microseconds} µs`;
+  const [value, unit] = microseconds < 1e6 ? [microseconds / 1000, "ms"] : [microseconds / 1e6, "s"];
+  return `${value.toFixed(value < 10 ? 1 : 0)} ${unit}`;
+}
+
 /** `80/TCP`. */
 export function port(of) {
   if (of.is_further) return "further ports";

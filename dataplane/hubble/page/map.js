@@ -1,9 +1,10 @@
 // The service map: draws what the model gathers, and lets people take hold of it.
 
 import { listen } from "./api.js";
-import { byId, svg } from "./dom.js";
+import { byId, fitted, svg } from "./dom.js";
+import { drawPanel, nameOf, startEdge } from "./edge.js";
 import { labels, route, words } from "./edges.js";
-import { replace, suggest, toggle } from "./filter.js";
+import { suggest, toggle } from "./filter.js";
 import { count, plural } from "./format.js";
 import { CARD, layout } from "./layout.js";
 import { Model } from "./model.js";
@@ -14,6 +15,9 @@ import { Viewport, follow } from "./viewport.js";
 const CARDS_MAX = 80;
 /** More edges than these tell their words only when somebody points at them, but for what is wrong. */
 const WORDS_MAX = 30;
+/** Words grow up to so much while the rest shrinks, so that they can be read. */
+const WORDS_SIZE_MAX = 1.5;
+const NAME = { x: 18, y: 25, font: "650 12.5px" };
 const VERDICT_WORD = { forwarded: "FORWARDED", dropped: "DROPPED", audited: "AUDIT" };
 
 const model = new Model();
@@ -23,6 +27,19 @@ let viewport = null;
 let stage = null;
 let plan = { shape: "", cards: new Map(), plates: new Map(), width: 0, height: 0 };
 let isWaiting = false;
+let size = 1;
+
+function sizeOf(scale) {
+  return Math.min(WORDS_SIZE_MAX, Math.max(1, Math.round(10 / scale) / 10));
+}
+
+/** Where the names of plates and their buttons stand. */
+function titles() {
+  return [...plan.plates.values()].flatMap(({ x, y, width }) => [
+    { x: x + NAME.x, y: y + NAME.y - 14, width: 110, height: 20 },
+    { x: x + width - 30, y: y + 11, width: 18, height: 18 },
+  ]);
+}
 
 function isFolded(namespace) {
   const isMany = model.places.size > CARDS_MAX;
@@ -56,7 +73,8 @@ function draw() {
   const curves = route(seen.edges, spots);
   const isFew = seen.edges.filter((edge) => !edge.isDim).length <= WORDS_MAX;
   const telling = curves.filter(({ edge }) => (isFew ? !edge.isDim : edge.verdict !== "forwarded"));
-  const texts = labels(telling.slice(0, 4 * WORDS_MAX), spots);
+  size = sizeOf(viewport.scale);
+  const texts = labels(telling.slice(0, 4 * WORDS_MAX), spots, titles(), size);
   // Who had the focus keeps it: the picture is drawn anew, the person has not moved.
   const focused = document.activeElement?.closest?.("#map [data-key]")?.dataset.key;
   stage.replaceChildren(
@@ -66,6 +84,7 @@ function draw() {
     ...seen.cards.map((card) => drawCard(card, spots.get(card.key))),
   );
   if (focused) stage.querySelector(`[data-key="${CSS.escape(focused)}"]`)?.focus();
+  drawPanel(seen.edges.find((edge) => nameOf(edge) === state.edge));
   note(seen);
 }
 
@@ -85,7 +104,7 @@ function drawPlates(cards) {
     const isOutside = group === "outside";
     const name = isOutside ? "node and outside" : group.slice(3);
     const isDim = cards.every((card) => card.group !== group || card.isDim);
-    const title = svg("text", { x: box.x + 18, y: box.y + 25, class: "plate-name", text: shorten(name, 26) },
+    const title = svg("text", { x: box.x + NAME.x, y: box.y + NAME.y, class: "plate-name", text: fitted(name, box.width - 56, NAME.font) },
       svg("title", { text: name }));
     const plate = svg("g", { class: isDim ? "plate dim" : "plate" },
       svg("rect", { ...box, rx: 10, class: isOutside ? "outside" : "" }), title);
@@ -132,7 +151,7 @@ function drawEdge({ edge, path }, text) {
     "marker-end": `url(#end-${edge.verdict})`,
   });
   const node = svg("g", {
-    class: `edge ${edge.verdict}${edge.isDim ? " dim" : ""}`,
+    class: `edge ${edge.verdict}${edge.isDim ? " dim" : ""}${nameOf(edge) === state.edge ? " chosen" : ""}`,
     "data-from": edge.from.name, "data-to": edge.to.name, "data-verdict": edge.verdict,
   }, svg("path", { d: path, class: "reach" }), line);
   act(node, edge, text);
@@ -142,16 +161,21 @@ function drawEdge({ edge, path }, text) {
 function act(node, edge) {
   const text = `${edge.from.name} to ${edge.to.name}, ${edge.verdict}: ${words(edge)}`;
   node.append(svg("title", { text }));
-  press(node, text, `edge/${edge.key}`, () => replace(
-    `from:${edge.from.word}`, `to:${edge.to.word}`, `verdict=${VERDICT_WORD[edge.verdict]}`));
+  press(node, text, `edge/${edge.key}`, () => choose(edge));
+}
+
+/** Its flows in the table, and the panel about it. */
+function choose(edge) {
+  const words = [`from:${edge.from.word}`, `to:${edge.to.word}`, `verdict=${VERDICT_WORD[edge.verdict]}`];
+  show({ words, edge: nameOf(edge) });
 }
 
 function drawWords(edge, { x, y, width, height, text }) {
   const node = svg("g", { class: `words ${edge.verdict}${edge.isDim ? " dim" : ""}`, "data-grip": "" },
-    svg("rect", { x, y, width, height, rx: 8 }),
-    svg("text", { x: x + width / 2, y: y + 12.2, text }));
-  node.addEventListener("click", () => replace(
-    `from:${edge.from.word}`, `to:${edge.to.word}`, `verdict=${VERDICT_WORD[edge.verdict]}`));
+    svg("g", { transform: `translate(${x} ${y}) scale(${size})` },
+      svg("rect", { width: width / size, height: height / size, rx: 8 }),
+      svg("text", { x: width / size / 2, y: 12.2, text })));
+  node.addEventListener("click", () => choose(edge));
   return node;
 }
 
@@ -178,12 +202,11 @@ function subtitle(card) {
   return label ? label.slice(4) : place.pods[0] ?? "";
 }
 
-function shorten(text, most) {
-  return text.length > most ? `${text.slice(0, most - 1)}…` : text;
-}
-
 function drawCard(card, spot) {
   const kind = card.isFolded ? "namespace" : card.place.kind;
+  const badge = card.dropped > 0 ? `✕ ${count(card.dropped)}` : "";
+  const badgeWidth = badge.length * 6.4 + 8;
+  const room = CARD.width - 38 - 10;
   const isChosen = state.words.some((word) => word.endsWith(card.word));
   const node = svg("g", {
     class: `card ${kind}${card.isDim ? " dim" : ""}${isChosen ? " chosen" : ""}${card.isQuiet ? " quiet" : ""}`,
@@ -191,15 +214,13 @@ function drawCard(card, spot) {
   },
   svg("rect", { ...CARD, rx: 7 }),
   svg("path", { d: ICONS[kind.startsWith("world") ? "world" : kind] ?? ICONS.host, class: "icon", transform: "translate(12 20)" }),
-  svg("text", { x: 38, y: 25, class: "name", text: shorten(card.name, 19) }),
-  svg("text", { x: 38, y: 42, class: "more", text: shorten(subtitle(card), 24) }),
+  svg("text", { x: 38, y: 25, class: "name", text: fitted(card.name, room - (badge ? badgeWidth + 4 : 0), "650 13.5px") }),
+  svg("text", { x: 38, y: 42, class: "more", text: fitted(subtitle(card), room, "11.5px") }),
   svg("title", { text: card.isFolded ? card.name : [card.name, ...card.place.pods.slice(0, 8), ...card.place.labels].join("\n") }));
-  if (card.dropped > 0) {
-    const text = `✕ ${count(card.dropped)}`;
-    const width = text.length * 6.4 + 8;
-    node.append(svg("g", { class: "badge", transform: `translate(${CARD.width - width - 7} 7)` },
-      svg("rect", { width, height: 16, rx: 8 }),
-      svg("text", { x: width / 2, y: 12, text })));
+  if (badge) {
+    node.append(svg("g", { class: "badge", transform: `translate(${CARD.width - badgeWidth - 7} 7)` },
+      svg("rect", { width: badgeWidth, height: 16, rx: 8 }),
+      svg("text", { x: badgeWidth / 2, y: 12, text: badge })));
   }
   const drops = card.dropped > 0 ? `, ${count(card.dropped)} dropped on the way to it` : "";
   press(node, `${card.namespace} ${card.name}, ${subtitle(card)}${drops}`, `card/${card.key}`, () => {
@@ -250,7 +271,7 @@ export function startMap() {
     svg("defs", {}, marker("forwarded", "M0 1 10 5 0 9z"), marker("audited", "M0 1 10 5 0 9z"), marker("dropped", "M1 1 9 9M9 1 1 9")),
     stage);
   byId("map").prepend(picture);
-  viewport = new Viewport(picture, stage);
+  viewport = new Viewport(picture, stage, () => sizeOf(viewport.scale) !== size && wait());
   byId("zoom-in").addEventListener("click", () => viewport.zoom(1.25));
   byId("zoom-out").addEventListener("click", () => viewport.zoom(0.8));
   const fit = () => {
@@ -271,6 +292,7 @@ export function startMap() {
   });
   byId("multicast").addEventListener("click", () => show({ multicast: !state.multicast }));
   drawTools();
+  startEdge();
   listen(() => "/api/map/stream", "delta", (delta) => {
     model.apply(delta);
     suggest(model.suggestions());

@@ -114,10 +114,10 @@ function addTo(edges, [from, to], verdict, link, isMet) {
   edge.links.push(link);
   edge.isMet ||= isMet;
   edge.count += link[verdict];
-  edge.rates.connections += link.rates.connections;
+  edge.rates.connections += verdict === "audited" ? link.rates.audited : link.rates.connections;
   edge.rates.dropped += link.rates.dropped;
-  // What passed is of the connections that passed.
-  if (verdict !== "dropped") {
+  // What passed is of the connections that passed, and told once: which of them it was is not known.
+  if (verdict === "forwarded" || (verdict === "audited" && link.forwarded === 0)) {
     edge.bytes += link.bytes[0] + link.bytes[1];
     edge.packets += link.packets[0] + link.packets[1];
     edge.rates.bytes += link.rates.bytes;

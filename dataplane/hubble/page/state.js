@@ -12,6 +12,7 @@ function read() {
     folded: query.get("folded") === "1",
     multicast: query.get("multicast") === "1",
     flow: query.get("flow"),
+    edge: query.get("edge"),
   };
 }
 
@@ -26,6 +27,7 @@ function write(isStep) {
   if (state.folded) query.set("folded", "1");
   if (state.multicast) query.set("multicast", "1");
   if (state.flow) query.set("flow", state.flow);
+  if (state.edge) query.set("edge", state.edge);
   const text = query.toString();
   const address = text ? `?${text}` : location.pathname;
   if (isStep) history.pushState(null, "", address);

@@ -8,9 +8,11 @@ export class Viewport {
   y = 0;
   isOwn = false;
 
-  constructor(picture, stage) {
+  /** `onScale` is called when it may have changed. */
+  constructor(picture, stage, onScale) {
     this.picture = picture;
     this.stage = stage;
+    this.onScale = onScale;
     picture.addEventListener("wheel", (event) => {
       event.preventDefault();
       const box = picture.getBoundingClientRect();
@@ -22,6 +24,7 @@ export class Viewport {
 
   draw() {
     this.stage.setAttribute("transform", `translate(${this.x} ${this.y}) scale(${this.scale})`);
+    this.onScale();
   }
 
   zoom(factor, x = this.picture.clientWidth / 2, y = this.picture.clientHeight / 2) {

@@ -2,6 +2,7 @@
 //!
 //! No threads, no sockets, no async runtime: those are `portcullis` and `portcullis-hubble`.
 
+mod connections;
 mod copied;
 mod cursor;
 mod drop_reason;
@@ -32,6 +33,7 @@ mod uuid;
 mod why;
 mod workload;
 
+pub use connections::{Connections, Passed, is_audited};
 pub use cursor::Gap;
 pub use drop_reason::DropReason;
 pub use event::Event;

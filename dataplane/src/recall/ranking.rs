@@ -1,20 +1,17 @@
 //! Who talks most: connections, drops, packets and bytes by what people group by.
 
-use crate::observe::{Event, Judgement, Sighting, protocol_name};
+use crate::observe::{Connections, Event, Sighting, is_audited, protocol_name};
 use clap::ValueEnum;
-use portcullis_engine::{Now, RecordKind, Totals};
+use portcullis_engine::RecordKind;
 use portcullis_policy::Protocol;
 use serde::{Deserialize, Serialize};
 use std::cmp::Reverse;
 use std::collections::HashMap;
-use std::net::IpAddr;
 
 /// Rows that are told apart; what belongs to none of the first so many is one row of others.
 const ROWS_MAX: usize = 10_000;
-/// Connections whose totals are remembered, so that none is added twice.
-const OPEN_MAX: usize = 200_000;
-/// Both ends of a connection may tell of it, and both know when it began, to a tenth of a second.
-const SAME_BEGIN: u64 = 1_000_000_000;
+/// Connections that are open at one time in what is counted.
+const CONNECTIONS_MAX: usize = 200_000;
 
 /// What rows are made by.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, ValueEnum)]
@@ -79,25 +76,14 @@ pub struct Ranked {
     pub bytes: u64,
 }
 
-/// What tells connections apart.
-type Key = (IpAddr, IpAddr, (u16, u16), Protocol);
-
-/// A connection, and what of it has been added.
-#[derive(Debug)]
-struct Open {
-    row: usize,
-    opened: Option<Now>,
-    added: (u64, u64),
-    has_ended: bool,
-}
-
 /// Rows that grow.
 #[derive(Debug)]
 pub struct Ranking {
     by: Vec<Grouping>,
     rows: Vec<Ranked>,
     places: HashMap<Vec<String>, usize>,
-    open: HashMap<Key, Open>,
+    /// By the row that they are counted in.
+    connections: Connections<usize>,
 }
 
 impl Ranking {
@@ -109,7 +95,7 @@ impl Ranking {
             // The first is for others.
             rows: vec![Ranked::default()],
             places: HashMap::new(),
-            open: HashMap::new(),
+            connections: Connections::new(CONNECTIONS_MAX),
         }
     }
 
@@ -119,12 +105,15 @@ impl Ranking {
             return;
         };
         let row = self.row(values);
-        match event.record.kind {
-            RecordKind::Drop(_) | RecordKind::Revoked(_) => self.rows[row].drops += 1,
-            RecordKind::Flow => self.begin(event, row),
-            RecordKind::Update => self.go_on(event, row, false),
-            RecordKind::End(_) => self.go_on(event, row, true),
+        let record = &event.record;
+        if matches!(record.kind, RecordKind::Drop(_) | RecordKind::Revoked(_)) {
+            self.rows[row].drops += 1;
         }
+        let passed = (self.connections).take(record, event.time.as_second(), row);
+        let row = &mut self.rows[passed.under];
+        row.connections += u64::from(passed.is_new);
+        row.packets += passed.packets.iter().sum::<u64>();
+        row.bytes += passed.bytes.iter().sum::<u64>();
     }
 
     /// The rows, those with most of something first, and how many there are.
@@ -156,67 +145,6 @@ impl Ranking {
         });
         self.places.insert(values, self.rows.len() - 1);
         self.rows.len() - 1
-    }
-
-    fn begin(&mut self, event: &Event, row: usize) {
-        let Some(key) = key(event) else { return };
-        let known = self.open.get(&key);
-        // What is only audited is told whenever policy is asked, not once for a connection.
-        let is_audited = Judgement::all(event).any(|judgement| judgement.is_audited);
-        if is_audited && known.is_some_and(|open| !open.has_ended && open.row == row) {
-            return;
-        }
-        self.rows[row].connections += 1;
-        self.hold(
-            key,
-            Open {
-                row,
-                opened: None,
-                added: (0, 0),
-                has_ended: false,
-            },
-        );
-    }
-
-    /// Adds what is new in the totals of a connection, which count from its beginning.
-    fn go_on(&mut self, event: &Event, row: usize, has_ended: bool) {
-        let Some(key) = key(event) else { return };
-        let totals = &event.record.totals;
-        let sums = sums(totals);
-        if let Some(open) = self.open.get_mut(&key)
-            && open
-                .opened
-                .is_none_or(|opened| opened.0.abs_diff(totals.opened.0) <= SAME_BEGIN)
-        {
-            let row = &mut self.rows[open.row];
-            row.packets += sums.0.saturating_sub(open.added.0);
-            row.bytes += sums.1.saturating_sub(open.added.1);
-            open.added = (open.added.0.max(sums.0), open.added.1.max(sums.1));
-            open.opened = Some(totals.opened);
-            open.has_ended |= has_ended;
-            return;
-        }
-        // Its beginning is no longer kept.
-        let held = &mut self.rows[row];
-        held.connections += 1;
-        held.packets += sums.0;
-        held.bytes += sums.1;
-        let open = Open {
-            row,
-            opened: Some(totals.opened),
-            added: sums,
-            has_ended,
-        };
-        self.hold(key, open);
-    }
-
-    fn hold(&mut self, key: Key, open: Open) {
-        if self.open.len() >= OPEN_MAX {
-            self.open.retain(|_, open| !open.has_ended);
-        }
-        if self.open.len() < OPEN_MAX || self.open.contains_key(&key) {
-            self.open.insert(key, open);
-        }
     }
 
     /// What an event is counted under.
@@ -252,12 +180,12 @@ impl Ranking {
         let value = |by: &Grouping| match by {
             Grouping::Source => end(&source),
             Grouping::Destination => end(&destination),
-            Grouping::Port => match key(event) {
-                Some((.., (_, port), _)) => format!("{port}/{}", protocol()),
+            Grouping::Port => match port(event) {
+                Some(port) => format!("{port}/{}", protocol()),
                 None => "-".into(),
             },
             Grouping::Protocol => protocol(),
-            Grouping::Verdict => match (reason, is_audited(event)) {
+            Grouping::Verdict => match (reason, is_audited(record)) {
                 (Some(_), _) => "DROPPED".into(),
                 (None, true) => "AUDIT".into(),
                 (None, false) => "FORWARDED".into(),
@@ -282,38 +210,27 @@ impl Ranked {
     }
 }
 
-fn is_audited(event: &Event) -> bool {
-    Judgement::all(event).any(|judgement| judgement.is_audited)
-}
-
 fn is_reply(event: &Event) -> bool {
     event.record.is_reply == Some(true)
 }
 
-/// The connection, in the direction in which it began.
-fn key(event: &Event) -> Option<Key> {
+/// The port that was asked for; of ICMP the type of the message that began it.
+fn port(event: &Event) -> Option<u16> {
     let record = &event.record;
-    let (source, destination) = record.addresses?;
+    let is_icmp = matches!(record.protocol?, Protocol::Icmp | Protocol::Icmpv6);
     let (from, to) = record.ports;
-    let protocol = record.protocol?;
-    let is_icmp = matches!(protocol, Protocol::Icmp | Protocol::Icmpv6);
-    Some(match (is_reply(event), is_icmp) {
-        (false, _) => (source, destination, (from, to), protocol),
-        (true, true) => (destination, source, (from, to), protocol),
-        (true, false) => (destination, source, (to, from), protocol),
+    Some(if is_reply(event) && !is_icmp {
+        from
+    } else {
+        to
     })
-}
-
-fn sums(totals: &Totals) -> (u64, u64) {
-    let packets = totals.packets.iter().map(|count| u64::from(*count)).sum();
-    (packets, totals.bytes.iter().sum())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use jiff::Timestamp;
-    use portcullis_engine::{Drop, Ending, Record};
+    use portcullis_engine::{Drop, Ending, Record, Totals};
     use std::sync::Arc;
 
     fn event(kind: RecordKind, port: u16, bytes: u64) -> Event {
@@ -340,8 +257,6 @@ mod tests {
             event(RecordKind::Flow, 80, 0),
             event(RecordKind::Update, 80, 100),
             event(RecordKind::Update, 80, 250),
-            event(RecordKind::End(Ending::Finished), 80, 300),
-            // The other end tells of it, too.
             event(RecordKind::End(Ending::Finished), 80, 300),
             event(RecordKind::Flow, 80, 0),
             event(RecordKind::Drop(Drop::PolicyDenied), 81, 0),

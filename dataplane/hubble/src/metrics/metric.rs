@@ -2,6 +2,7 @@
 
 use super::context::SEPARATOR;
 use super::series::Key;
+use super::world_options::{Port, WorldOptions};
 use crate::icmp;
 use portcullis_engine::{Ending, Record, RecordKind, TcpFlags};
 use portcullis_observe::{Aspect, DropReason, FlowVerdict, Point, Sighting};
@@ -18,19 +19,28 @@ pub(super) enum Metric {
     Icmp,
     PortDistribution,
     Policy,
+    FlowsToWorld(WorldOptions),
     Dns,
     Http,
 }
 
+/// Names that Hubble knows and that count nothing here, and why.
+const RESERVED: [(&str, &str); 3] = [
+    ("httpV2", "reserved until a proxy reads HTTP"),
+    ("kafka", "reserved: no proxy reads Kafka"),
+    ("sctp", "reserved: chunks of SCTP are not read"),
+];
+
 impl Metric {
-    /// Those that count something; names and HTTP are seen once a proxy is there.
-    pub const ALL: [Self; 8] = [
+    /// All of them; names and HTTP are seen once a proxy is there.
+    pub const ALL: [Self; 9] = [
         Self::Flow,
         Self::Drop,
         Self::Tcp,
         Self::Icmp,
         Self::PortDistribution,
         Self::Policy,
+        Self::FlowsToWorld(WorldOptions::NONE),
         Self::Dns,
         Self::Http,
     ];
@@ -44,25 +54,37 @@ impl Metric {
             Self::Icmp => "icmp",
             Self::PortDistribution => "port-distribution",
             Self::Policy => "policy",
+            Self::FlowsToWorld(_) => "flows-to-world",
             Self::Dns => "dns",
             Self::Http => "http",
         }
     }
 
     /// The metric with this name in the settings.
-    pub fn of_key(key: &str) -> Option<Self> {
-        // Both versions of HTTP differ only in what they count, and neither counts yet.
-        let key = if key == "httpV2" { "http" } else { key };
-        Self::ALL.into_iter().find(|metric| metric.key() == key)
+    ///
+    /// # Errors
+    /// Names that nobody knows, and those that are reserved.
+    pub fn of_key(key: &str) -> Result<Self, String> {
+        let found = Self::ALL.into_iter().find(|metric| metric.key() == key);
+        found.ok_or_else(|| {
+            let known = Self::ALL.map(Self::key).join(", ");
+            let reserved = RESERVED.iter().find(|(name, _)| *name == key);
+            let why = reserved.map_or("not a name of a metric", |(_, why)| why);
+            format!("expected one of {known}, found \"{key}\", which is {why}")
+        })
     }
 
-    /// Options beside those of the context, which change nothing as long as nothing is counted.
-    pub fn has_option(self, option: &str) -> bool {
-        match self {
-            Self::Dns => matches!(option, "query" | "ignoreAAAA"),
-            Self::Http => option == "exemplars",
-            _ => false,
+    /// Takes an option beside those of the context. False when it has no such option.
+    pub fn take_option(&mut self, option: &str) -> bool {
+        match (self, option) {
+            (Self::FlowsToWorld(options), "any-drop") => options.any_drop = true,
+            (Self::FlowsToWorld(options), "port") => options.port = true,
+            (Self::FlowsToWorld(options), "syn-only") => options.syn_only = true,
+            // They change nothing as long as nothing is counted.
+            (Self::Dns, "query" | "ignoreAAAA") | (Self::Http, "exemplars") => {}
+            _ => return false,
         }
+        true
     }
 
     /// The labels before those of the context.
@@ -74,6 +96,8 @@ impl Metric {
             Self::Icmp => &["family", "type"],
             Self::PortDistribution => &["protocol", "port"],
             Self::Policy => &["direction", "match", "action"],
+            Self::FlowsToWorld(options) if options.port => &["protocol", "verdict", "port"],
+            Self::FlowsToWorld(_) => &["protocol", "verdict"],
             Self::Dns => &["rcode", "qtypes", "ips_returned"],
             Self::Http => &["method", "protocol", "status", "reporter"],
         }
@@ -105,6 +129,10 @@ impl Metric {
             Self::Policy => &[(
                 "hubble_policy_verdicts",
                 "Answers of policy about new connections, by direction, by what matched, and by what became of them. Those that the node itself asked for are left out.",
+            )],
+            Self::FlowsToWorld(_) => &[(
+                "hubble_flows_to_world",
+                "Events of flows to addresses outside the cluster, without replies; of drops those of policy, with any-drop all. With syn-only, packets that open a TCP connection.",
             )],
             Self::Dns => &[
                 (
@@ -186,6 +214,16 @@ impl Metric {
                         Direction::Ingress => "ingress",
                     };
                     fill(key, &[direction, matched(seen), action(seen)]);
+                    count(key);
+                }
+            }
+            Self::FlowsToWorld(options) => {
+                if options.counts(seen) {
+                    fill(key, &[protocol(record), verdict(seen)]);
+                    if options.port {
+                        // There may be as many ports as pods, or more.
+                        let _ = write!(key.text, "{SEPARATOR}{}", Port(record));
+                    }
                     count(key);
                 }
             }

@@ -15,6 +15,7 @@ mod router;
 mod series;
 mod settings;
 mod text;
+mod world_options;
 
 #[cfg(test)]
 mod tests;

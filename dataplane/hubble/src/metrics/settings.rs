@@ -74,15 +74,12 @@ impl Enabled {
     /// Unknown metrics, options and values.
     pub fn parse(text: &str) -> Result<Self, String> {
         let (name, options) = text.split_once(':').unwrap_or((text, ""));
-        let metric = Metric::of_key(name.trim()).ok_or_else(|| {
-            let known = Metric::ALL.map(Metric::key).join(", ");
-            format!("expected one of {known}, found \"{name}\"")
-        })?;
+        let mut metric = Metric::of_key(name.trim())?;
         let mut context = Context::default();
         for option in options.split(';').map(str::trim) {
             let (name, value) = option.split_once('=').unwrap_or((option, ""));
             let is_taken = option.is_empty()
-                || metric.has_option(name)
+                || metric.take_option(name)
                 || context
                     .take(name, value)
                     .map_err(|fault| format!("{}:{name}: {fault}", metric.key()))?;
@@ -102,7 +99,10 @@ fn enabled<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Vec<Enabled>, D:
     let mut all: Vec<Enabled> = Vec::new();
     for text in &texts {
         let enabled = Enabled::parse(text).map_err(serde::de::Error::custom)?;
-        if all.iter().any(|other| other.metric == enabled.metric) {
+        if all
+            .iter()
+            .any(|other| other.metric.key() == enabled.metric.key())
+        {
             let key = enabled.metric.key();
             return Err(serde::de::Error::custom(format!(
                 "expected each metric once, found \"{key}\" again"
@@ -140,7 +140,18 @@ mod tests {
     #[test]
     fn wrong_settings_say_what_is_expected() {
         for (text, expected) in [
-            ("flows", "expected one of flow, drop,"),
+            (
+                "flows",
+                "expected one of flow, drop, tcp, icmp, port-distribution, policy, flows-to-world, dns, http, found \"flows\", which is not a name of a metric",
+            ),
+            (
+                "httpV2:exemplars=true",
+                "expected one of flow, drop, tcp, icmp, port-distribution, policy, flows-to-world, dns, http, found \"httpV2\", which is reserved until a proxy reads HTTP",
+            ),
+            (
+                "port-distribution:port",
+                "expected an option of port-distribution",
+            ),
             (
                 "flow:sourceContext=pood",
                 "flow:sourceContext: expected one of identity, namespace,",

@@ -5,7 +5,10 @@ use crate::{Agent, AgentLog, NodeName, Sources};
 use jiff::Timestamp;
 use portcullis_engine::{Drop, Ending, EndpointId, Record, RecordKind, TcpFlags, Totals};
 use portcullis_observe::{Event, History, Names};
-use portcullis_policy::{Decision, Identity, Protocol, Verdict};
+use portcullis_policy::{
+    Decision, Generation, Identity, IdentityAllocator, NodeFacts, Protocol, Settings, Verdict,
+    compile,
+};
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
@@ -346,6 +349,109 @@ fn policy_s_answers_are_counted_unless_the_node_asked() {
     assert_eq!(found, expected);
 }
 
+/// What `flows-to-world` with these options counts of packets to the world, from it, and in between.
+fn counted_to_world(options: &str) -> BTreeMap<String, u64> {
+    let settings = Settings::default();
+    let facts = NodeFacts::default();
+    let mut identities = IdentityAllocator::new();
+    let tables = compile(&[], &facts, &settings, &mut identities, Generation(1));
+    let names = Arc::new(Names {
+        tables: Some(Arc::new(tables.unwrap())),
+        ..Names::default()
+    });
+    let syn = Record {
+        to: None,
+        destination_identity: Identity::WORLD_IPV4,
+        ingress: None,
+        ..opening()
+    };
+    let dropped = |reason| Record {
+        kind: RecordKind::Drop(reason),
+        is_reply: None,
+        ..syn
+    };
+    let records = [
+        // As a verdict of egress and as a packet that leaves.
+        syn,
+        Record {
+            kind: RecordKind::End(Ending::Finished),
+            tcp_flags: TcpFlags(0),
+            egress: None,
+            ..syn
+        },
+        Record {
+            is_reply: Some(true),
+            ports: (80, 40_000),
+            egress: None,
+            ..syn
+        },
+        Record {
+            protocol: Some(Protocol::Udp),
+            ports: (40_000, 53),
+            tcp_flags: TcpFlags(0),
+            egress: None,
+            ..syn
+        },
+        Record {
+            protocol: Some(Protocol::Icmp),
+            ports: (0, 8),
+            tcp_flags: TcpFlags(0),
+            egress: None,
+            ..syn
+        },
+        Record {
+            egress: verdict(Decision::DenyDefault),
+            ..dropped(Drop::PolicyDenied)
+        },
+        Record {
+            egress: None,
+            ..dropped(Drop::NoRoute)
+        },
+        opening(),
+        Record {
+            protocol: Some(Protocol::Other(47)),
+            ..syn
+        },
+    ];
+    let metrics = metrics(&[&format!("flows-to-world{options}")], 1000);
+    let event = |record| Event::new(Timestamp::UNIX_EPOCH, record, Arc::clone(&names));
+    metrics.count(&records.map(event));
+    samples(&metrics, "hubble_flows_to_world_total")
+}
+
+#[test]
+fn flows_to_the_world_are_counted_without_replies_and_drops_by_policy_alone() {
+    let (tcp, udp, ping) = ("TCP", "UDP", "ICMPv4");
+    let label = |protocol: &str, verdict: &str, rest: &str| {
+        format!(r#"{{protocol="{protocol}",verdict="{verdict}"{rest}}}"#)
+    };
+    let (passed, dropped) = ("FORWARDED", "DROPPED");
+    let expected = |tcp_passed: u64, tcp_dropped: u64| {
+        BTreeMap::from([
+            (label(tcp, passed, ""), tcp_passed),
+            (label(tcp, dropped, ""), tcp_dropped),
+        ])
+    };
+    let others = [(label(udp, passed, ""), 1), (label(ping, passed, ""), 1)];
+    let with = |mut some: BTreeMap<String, u64>| {
+        some.extend(others.clone());
+        some
+    };
+    assert_eq!(counted_to_world(""), with(expected(3, 2)));
+    assert_eq!(counted_to_world(":any-drop"), with(expected(3, 3)));
+    assert_eq!(counted_to_world(":syn-only"), expected(2, 2));
+    let named = ":port;syn-only;sourceContext=ip;labelsContext=traffic_direction";
+    let rest = r#",port="80",traffic_direction="egress",source="10.0.0.0""#;
+    let expected = BTreeMap::from([
+        (label(tcp, passed, rest), 2),
+        (label(tcp, dropped, rest), 2),
+    ]);
+    assert_eq!(counted_to_world(named), expected);
+    let ports = counted_to_world(":port");
+    assert_eq!(ports.get(&label(udp, passed, r#",port="53""#)), Some(&1));
+    assert_eq!(ports.get(&label(ping, passed, r#",port="""#)), Some(&1));
+}
+
 #[test]
 fn contexts_name_both_ends() {
     let to_the_world = Record {
@@ -395,8 +501,16 @@ fn a_direction_may_have_a_context_of_its_own() {
 #[test]
 fn two_hundred_and_fifty_pods_and_a_hundred_thousand_flows_keep_the_bound() {
     let pods = "sourceContext=pod;destinationContext=pod";
-    let enabled = ["flow", "drop", "tcp", "icmp", "port-distribution", "policy"]
-        .map(|metric| format!("{metric}:{pods}"));
+    let enabled = [
+        "flow:",
+        "drop:",
+        "tcp:",
+        "icmp:",
+        "port-distribution:",
+        "policy:",
+        "flows-to-world:port;",
+    ]
+    .map(|metric| format!("{metric}{pods}"));
     let enabled: Vec<&str> = enabled.iter().map(String::as_str).collect();
     let metrics = metrics(&enabled, 5000);
     let names = names(250);

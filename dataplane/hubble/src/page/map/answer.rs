@@ -61,6 +61,9 @@ pub(crate) struct ToldLink {
     #[serde(flatten)]
     counts: Counts,
     rates: Rates,
+    /// How long handshakes took: the microseconds in the middle of each step, and how many it has.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    round_trips: Vec<(u32, u32)>,
     /// Why the last packet was dropped.
     #[serde(skip_serializing_if = "Option::is_none")]
     reason: Option<&'static str>,
@@ -86,6 +89,7 @@ impl ToldLink {
             is_further: key.port == PortKey::Further,
             counts: link.counts,
             rates: link.recent.rates(now, link.first),
+            round_trips: link.round_trips.told(),
             reason: link.reason,
             first: link.first,
             last: link.last,

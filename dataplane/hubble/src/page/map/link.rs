@@ -1,7 +1,9 @@
 //! What passed from one place to another at one port.
 
 use super::recent::{Recent, Sample};
+use super::round_trips::RoundTrips;
 use portcullis_engine::RecordKind;
+use portcullis_observe::Passed;
 use serde::Serialize;
 
 /// What makes two events one link.
@@ -54,6 +56,8 @@ pub(crate) struct Link {
     pub(crate) counts: Counts,
     /// What of it lately.
     pub(crate) recent: Recent,
+    /// How long handshakes took.
+    pub(crate) round_trips: RoundTrips,
     /// Why the last packet was dropped.
     pub(crate) reason: Option<&'static str>,
     /// Second of the first event.
@@ -71,6 +75,7 @@ impl Link {
             id,
             counts: Counts::default(),
             recent: Recent::default(),
+            round_trips: RoundTrips::default(),
             reason: None,
             first: second,
             last: second,
@@ -78,26 +83,19 @@ impl Link {
         }
     }
 
-    /// Counts one event; `passed` is what it adds of packets and bytes.
-    pub(crate) fn count(
-        &mut self,
-        kind: RecordKind,
-        is_audited: bool,
-        passed: [(u64, u64); 2],
-        second: i64,
-    ) {
+    /// Counts one event; `passed` is what it adds, and whether only because nothing is enforced.
+    pub(crate) fn count(&mut self, kind: RecordKind, passed: &Passed<bool>, second: i64) {
         let mut sample = Sample::default();
         let counts = &mut self.counts;
+        if passed.is_new && passed.under {
+            counts.audited += 1;
+            sample.audited = 1;
+        } else if passed.is_new {
+            counts.forwarded += 1;
+            sample.connections = 1;
+        }
         match kind {
-            RecordKind::Flow if is_audited => {
-                counts.audited += 1;
-                sample.connections = 1;
-            }
-            RecordKind::Flow => {
-                counts.forwarded += 1;
-                sample.connections = 1;
-            }
-            RecordKind::Update => {}
+            RecordKind::Flow | RecordKind::Update => {}
             RecordKind::End(_) => counts.ended += 1,
             RecordKind::Drop(reason) | RecordKind::Revoked(reason) => {
                 counts.dropped += 1;
@@ -105,12 +103,13 @@ impl Link {
                 self.reason = Some(reason.key());
             }
         }
-        for (side, (packets, bytes)) in passed.into_iter().enumerate() {
-            counts.packets[side] = counts.packets[side].saturating_add(packets);
-            counts.bytes[side] = counts.bytes[side].saturating_add(bytes);
-            sample.packets = sample.packets.saturating_add(packets);
-            sample.bytes = sample.bytes.saturating_add(bytes);
+        for side in 0..2 {
+            counts.packets[side] = counts.packets[side].saturating_add(passed.packets[side]);
+            counts.bytes[side] = counts.bytes[side].saturating_add(passed.bytes[side]);
+            sample.packets = sample.packets.saturating_add(passed.packets[side]);
+            sample.bytes = sample.bytes.saturating_add(passed.bytes[side]);
         }
+        self.round_trips.add(passed.round_trip_us);
         self.last = self.last.max(second);
         self.recent.add(second, sample);
     }

@@ -1,10 +1,10 @@
 //! The service map: workloads and what passed between them, counted as it happens.
 
 mod answer;
-mod connections;
 mod link;
 mod place;
 mod recent;
+mod round_trips;
 mod service_map;
 #[cfg(test)]
 mod tests;

@@ -14,6 +14,8 @@ pub(crate) const WINDOW_SECONDS: i64 = SLOT_SECONDS * SLOTS as i64;
 pub(crate) struct Sample {
     /// Connections that began.
     pub(crate) connections: u64,
+    /// Connections that began though an audited policy denies them.
+    pub(crate) audited: u64,
     /// Packets that were dropped.
     pub(crate) dropped: u64,
     /// Packets that passed, both ways.
@@ -25,6 +27,7 @@ pub(crate) struct Sample {
 impl Sample {
     fn add(&mut self, other: Self) {
         self.connections += other.connections;
+        self.audited += other.audited;
         self.dropped += other.dropped;
         self.packets = self.packets.saturating_add(other.packets);
         self.bytes = self.bytes.saturating_add(other.bytes);
@@ -36,6 +39,8 @@ impl Sample {
 pub(crate) struct Rates {
     /// Connections that began.
     pub(crate) connections: f64,
+    /// Connections that began though an audited policy denies them.
+    pub(crate) audited: f64,
     /// Packets that were dropped.
     pub(crate) dropped: f64,
     /// Packets that passed.
@@ -80,6 +85,7 @@ impl Recent {
         let seconds = (now - first + 1).clamp(SLOT_SECONDS, WINDOW_SECONDS) as f64;
         Rates {
             connections: sum.connections as f64 / seconds,
+            audited: sum.audited as f64 / seconds,
             dropped: sum.dropped as f64 / seconds,
             packets: sum.packets as f64 / seconds,
             bytes: sum.bytes as f64 / seconds,

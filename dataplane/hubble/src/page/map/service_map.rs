@@ -1,11 +1,12 @@
 //! Places and links, bounded: what finds no room is counted with the others.
 
-use super::connections::Connections;
 use super::link::{Link, LinkKey, PortKey};
 use super::place::{Place, PlaceKey};
 use super::recent::SLOT_SECONDS;
 use portcullis_engine::{Record, RecordKind};
-use portcullis_observe::{Event, Names, Party, Sighting, workload_of};
+use portcullis_observe::{
+    Connections, Event, Names, Party, Passed, Sighting, is_audited, workload_of,
+};
 use portcullis_policy::Protocol;
 use serde::Serialize;
 use std::collections::{HashMap, VecDeque};
@@ -19,7 +20,7 @@ pub(crate) struct MapSettings {
     pub(crate) links_max: usize,
     /// Ports between two places that are told apart.
     pub(crate) ports_max: u32,
-    /// Connections whose sums are known.
+    /// Connections that are known to have begun, and as many whose sums are known.
     pub(crate) connections_max: usize,
     /// After how many seconds without an event a link is forgotten.
     pub(crate) idle_seconds_max: i64,
@@ -71,7 +72,8 @@ pub(crate) struct ServiceMap {
     pub(crate) links: HashMap<LinkKey, Link>,
     /// Ports that are told apart, by the two places.
     ports: HashMap<(u32, u32), u32>,
-    connections: Connections,
+    /// By whether they passed only because a policy is not enforced.
+    connections: Connections<bool>,
     next_id: u32,
     /// Counts up with every tick in which something changed.
     pub(crate) version: u64,
@@ -113,7 +115,7 @@ impl ServiceMap {
         };
         let record = &event.record;
         let second = event.time.as_second();
-        let passed = self.connections.take(record, second);
+        let mut passed = self.connections.take(record, second, is_audited(record));
         self.has_changed = true;
         // A reply is of the link that the other side began.
         let is_reply = record.is_reply == Some(true);
@@ -123,10 +125,12 @@ impl ServiceMap {
             (&seen.source, &seen.destination)
         };
         let Some(key) = self.key(from, to, port_of(record, is_reply)) else {
-            return self.count_other(record, passed);
+            return self.count_other(record, &passed);
         };
         if !self.links.contains_key(&key) {
             self.links.insert(key, Link::new(self.next_id, second));
+            // What goes on after the link was forgotten is of a connection that was counted before.
+            passed.is_new |= matches!(record.kind, RecordKind::Update | RecordKind::End(_));
             self.next_id = self.next_id.wrapping_add(1);
             *self.ports.entry((key.from, key.to)).or_default() += 1;
             for end in [key.from, key.to] {
@@ -137,7 +141,7 @@ impl ServiceMap {
         }
         let version = self.version + 1;
         if let Some(link) = self.links.get_mut(&key) {
-            link.count(record.kind, is_audited(record), passed, second);
+            link.count(record.kind, &passed, second);
             link.version = version;
         }
     }
@@ -195,12 +199,12 @@ impl ServiceMap {
         }
     }
 
-    fn count_other(&mut self, record: &Record, passed: [(u64, u64); 2]) {
+    fn count_other(&mut self, record: &Record, passed: &Passed<bool>) {
         self.other.events += 1;
         if matches!(record.kind, RecordKind::Drop(_) | RecordKind::Revoked(_)) {
             self.other.dropped += 1;
         }
-        self.other.bytes += passed[0].1 + passed[1].1;
+        self.other.bytes += passed.bytes[0] + passed.bytes[1];
     }
 
     /// Events went by unseen.
@@ -315,19 +319,10 @@ impl ServiceMap {
         });
     }
 
-    /// Connections whose sums are known now.
+    /// Connections that are open, as far as is known.
     pub(crate) fn connections(&self) -> usize {
-        self.connections.len()
+        self.connections.count()
     }
-}
-
-/// Whether it passed though a policy denies it.
-fn is_audited(record: &Record) -> bool {
-    let denies = |verdict: portcullis_policy::Verdict| !verdict.decision.is_allowed();
-    [record.egress, record.ingress]
-        .into_iter()
-        .flatten()
-        .any(denies)
 }
 
 /// The port of the side that did not begin it.

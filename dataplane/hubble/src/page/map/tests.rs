@@ -4,7 +4,7 @@ use super::service_map::{MapSettings, ServiceMap};
 use jiff::Timestamp;
 use portcullis_engine::{Drop, Ending, EndpointId, Now, Record, RecordKind, Totals};
 use portcullis_observe::{Event, Names};
-use portcullis_policy::Protocol;
+use portcullis_policy::{Decision, Protocol, Verdict};
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
@@ -251,7 +251,7 @@ fn what_finds_no_room_is_counted() {
     let dropped: u64 = map.links.values().map(|link| link.counts.dropped).sum();
     let all: u64 = world.plain.values().map(|plain| plain.dropped).sum();
     assert_eq!(dropped + map.other.dropped, all);
-    assert!(map.connections() <= 4);
+    assert!(map.connections() <= 2 * 4);
 }
 
 #[test]
@@ -280,4 +280,54 @@ fn what_is_idle_leaves_and_pods_of_this_node_stay() {
     assert_eq!((map.links.len(), map.places.len()), (0, PODS as usize));
     map.tick(START + 5000, &Names::default());
     assert!(map.places.is_empty());
+}
+
+#[test]
+fn a_connection_that_goes_on_after_its_link_was_forgotten_is_seen_again() {
+    let mut world = World::make(1, 0);
+    let way = (0, 1, 80);
+    let sums = |bytes| Totals {
+        bytes: [bytes, 0],
+        ..Totals::default()
+    };
+    world.tell(way, RecordKind::Flow, 0, Totals::default(), false);
+    world.tell(way, RecordKind::Update, 0, sums(100), false);
+    world.tell(way, RecordKind::Update, 0, sums(150), false);
+    world.tell(way, RecordKind::Update, 0, sums(170), false);
+    let mut map = ServiceMap::new(MapSettings::default());
+    for event in &world.events[..2] {
+        map.take(event);
+    }
+    map.tick(START + 4000, &world.names);
+    assert!(map.links.is_empty());
+    for event in &world.events[2..] {
+        map.take(event);
+    }
+    let expected = Plain {
+        forwarded: 1,
+        bytes: [70, 0],
+        ..Plain::default()
+    };
+    assert_eq!(counted(&map), HashMap::from([(way, expected)]));
+}
+
+#[test]
+fn what_is_only_audited_is_told_with_each_policy_and_counted_once() {
+    let mut world = World::make(1, 0);
+    let way = (0, 1, 80);
+    for _ in 0..3 {
+        world.tell(way, RecordKind::Flow, 0, Totals::default(), false);
+    }
+    let mut map = ServiceMap::new(MapSettings::default());
+    for event in &world.events {
+        let mut event = event.clone();
+        event.record.ingress = Some(Verdict {
+            decision: Decision::DenyDefault,
+            rule: None,
+        });
+        map.take(&event);
+    }
+    let link = map.links.values().next().expect("there is one");
+    assert_eq!((link.counts.audited, link.counts.forwarded), (1, 0));
+    assert!(link.recent.rates(START, START).audited > 0.0);
 }
