@@ -1,6 +1,7 @@
 //! A node in memory: an engine, pods that talk to their neighbours, policies that all concern them.
 
 use crossbeam::queue::ArrayQueue;
+use portcullis::rings::want_large_pages;
 use portcullis::worker::{BATCH, Foresight, Observed};
 use portcullis_engine::{
     Endpoint, EndpointId, EndpointIndex, EndpointKind, Engine, EngineSettings, FrameBytes,
@@ -67,6 +68,10 @@ impl Node {
             ..EngineSettings::default()
         };
         let mut engine = Engine::new(settings, (7, 8));
+        // As the daemon does.
+        for (start, length) in engine.flow_memory() {
+            want_large_pages(start, length);
+        }
         engine.adopt(Arc::new(snapshot(pods, policies)));
         Self {
             engine,

@@ -9,7 +9,7 @@ use crate::control::{Control, MoveRequest, Notice, host_pair};
 use crate::listing::Listing;
 use crate::netlink::{Changes, Netlink};
 use crate::observe::History;
-use crate::rings::{FreeFrames, Umem, UmemSettings};
+use crate::rings::{FreeFrames, Umem, UmemSettings, want_large_pages};
 use crate::server::{self, Views};
 use crate::status_view::{Placing, StatusView};
 use crate::worker::{self, WorkerHandle, WorkerParts};
@@ -202,8 +202,12 @@ fn make_workers(
         };
         // The standard library seeds this from the system's randomness.
         let seed = RandomState::new();
+        let engine = Engine::new(settings, (seed.hash_one(1), seed.hash_one(2)));
+        for (start, length) in engine.flow_memory() {
+            want_large_pages(start, length);
+        }
         WorkerParts {
-            engine: Engine::new(settings, (seed.hash_one(1), seed.hash_one(2))),
+            engine,
             free: FreeFrames::new(umem),
             core: cores.get(usize::from(number)).copied(),
         }

@@ -271,6 +271,13 @@ impl Engine {
         self.flows.count()
     }
 
+    /// The memory of the flow table that packets read all over, where each part begins and its bytes:
+    /// worth large pages, which only the caller can ask for.
+    #[must_use]
+    pub fn flow_memory(&self) -> [(*const u8, usize); 2] {
+        self.flows.memory()
+    }
+
     /// How full the flow table is, and what its bounds have cost.
     #[must_use]
     pub fn flow_table_gauges(&self) -> FlowTableGauges {

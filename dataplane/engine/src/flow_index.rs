@@ -33,6 +33,11 @@ impl FlowIndex {
         std::ptr::from_ref(&self.places[self.home(hash)]).cast()
     }
 
+    /// The memory it lies in: where it begins, and its bytes.
+    pub fn memory(&self) -> (*const u8, usize) {
+        (self.places.as_ptr().cast(), size_of_val(&*self.places))
+    }
+
     /// Adds a number that is not there.
     pub fn insert(&mut self, hash: u32, number: u32) {
         let mut position = self.home(hash);

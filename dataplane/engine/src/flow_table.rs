@@ -65,6 +65,12 @@ impl FlowTable {
         self.flows.len() - self.free.len()
     }
 
+    /// The memory that lookups read all over: where each part begins, and its bytes.
+    pub fn memory(&self) -> [(*const u8, usize); 2] {
+        let room = self.flows.capacity() * size_of::<Flow>();
+        [(self.flows.as_ptr().cast(), room), self.index.memory()]
+    }
+
     pub fn gauges(&self) -> FlowTableGauges {
         self.quotas.gauges
     }

@@ -3,9 +3,10 @@
 //! The only file that maps memory or touches a ring; everything above deals in chunks. In place of
 //! xsk-rs, whose libxdp cannot register memory for transmit metadata.
 
+use super::pages::want_large_pages;
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::io::{Errno, Result};
-use rustix::mm::{MapFlags, ProtFlags, mmap, mmap_anonymous, munmap};
+use rustix::mm::{Advice, MapFlags, ProtFlags, madvise, mmap, mmap_anonymous, munmap};
 use rustix::net::xdp::{
     SocketAddrXdp, SocketAddrXdpFlags, SocketAddrXdpWithSharedUmem, XDP_PGOFF_RX_RING,
     XDP_PGOFF_TX_RING, XDP_UMEM_PGOFF_COMPLETION_RING, XDP_UMEM_PGOFF_FILL_RING, XdpDesc,
@@ -58,14 +59,18 @@ unsafe impl Send for Mapping {}
 unsafe impl Sync for Mapping {}
 
 impl Mapping {
+    /// Memory of our own; it is there as soon as it is registered.
     fn anonymous(length: usize) -> Result<Self> {
-        let (access, flags) = (
-            ProtFlags::READ | ProtFlags::WRITE,
-            MapFlags::SHARED | MapFlags::POPULATE,
-        );
+        // Large pages are for private memory only, as the kernel is set up by default.
+        let (access, flags) = (ProtFlags::READ | ProtFlags::WRITE, MapFlags::PRIVATE);
         // SAFETY: new memory, at an address of the kernel's choice.
         let start = unsafe { mmap_anonymous(null_mut(), length, access, flags) }?;
-        Self::of(start.cast(), length)
+        let mapping = Self::of(start.cast(), length)?;
+        want_large_pages(start.cast(), length);
+        // A child process has no use for it, and would be given a copy because it is pinned.
+        // SAFETY: it is mapped by us, and nobody forks to use it.
+        unsafe { madvise(start, length, Advice::LinuxDontFork) }?;
+        Ok(mapping)
     }
 
     fn of_socket(socket: &OwnedFd, offset: u64, length: usize) -> Result<Self> {

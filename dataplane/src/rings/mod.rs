@@ -72,6 +72,7 @@ mod frame;
 mod free;
 mod kernel;
 mod packets;
+mod pages;
 mod prefetch;
 mod queues;
 mod socket;
@@ -82,6 +83,7 @@ pub use error::{InterfaceLost, RingError};
 pub use frame::{Frame, PIECES_MAX, View};
 pub use free::FreeFrames;
 pub use packets::PacketSender;
+pub use pages::want_large_pages;
 pub use prefetch::prefetch;
 pub use queues::{
     RING_ENTRIES_COMPLETION, RING_ENTRIES_FILL, RING_ENTRIES_RECEIVE, RING_ENTRIES_TRANSMIT,
