@@ -46,6 +46,8 @@ pub fn document(run: &Value) -> String {
 const CAVEATS: &str = "\
 ## How to read it
 
+Where the time goes, what was tried, and why a goal is missed: [profile.md](profile.md).
+
 - Every sample counts, none is left out. Where the rounds of a ratio lie on both sides of its goal the \
 table says so: such a goal is neither reached nor missed by this run.
 - One TCP stream between two cores runs at two speeds here, whichever the path: kernel paths at about 10 \
