@@ -19,6 +19,7 @@ use jiff::Timestamp;
 use portcullis_engine::{Engine, EngineSettings};
 use portcullis_hubble::AgentLog;
 use std::hash::{BuildHasher, RandomState};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::mpsc::{Sender, channel};
 use std::thread::{self, JoinHandle};
@@ -39,7 +40,7 @@ pub fn run(args: &RunArgs) -> Result<(), String> {
     privileges::come_first();
     privileges::bring_session_first();
     privileges::drop_unneeded()?;
-    let mut source = Directory::open(&args.state).map_err(|e| e.to_string())?;
+    let mut source = open_directory(&args.state)?;
     let first = source.next().map_err(|e| e.to_string())?;
     let config = match &first.config {
         Some(file) => Config::parse(&file.name, &file.text).map_err(|errors| {
@@ -90,6 +91,8 @@ pub fn run(args: &RunArgs) -> Result<(), String> {
     ));
     let (shown, read) = (Arc::clone(&view), Arc::clone(&view));
     let (counted, named) = (Arc::clone(&view), Arc::clone(&view));
+    // Before all other threads: only these keep the right to come first.
+    start_workers(made, &handles)?;
     let (servers, sources) = hubble::start(&config, &args.socket, &view, &history, &log)?;
     let views = Views {
         history: Arc::clone(&history),
@@ -108,7 +111,6 @@ pub fn run(args: &RunArgs) -> Result<(), String> {
     };
     server::listen(&args.socket, Arc::new(views))?;
 
-    start_workers(made, &handles)?;
     start_observer(&handles, &view, &history)?;
     let keeper = start_keeper(&view, &history)?;
     let exporter = telemetry::start(&config, &sources, &servers, &view)?;
@@ -299,6 +301,17 @@ fn watch_source(mut source: Directory, notify: Sender<Notice>) -> Result<(), Str
             }
         }
     })
+}
+
+/// Opens the directory on a thread that is no worker: it starts one of its own, to which this one's
+/// rights would go.
+fn open_directory(path: &Path) -> Result<Directory, String> {
+    let open = || {
+        privileges::stand_back();
+        Directory::open(path).map_err(|e| e.to_string())
+    };
+    let opened = thread::scope(|scope| scope.spawn(open).join());
+    opened.unwrap_or_else(|panic| std::panic::resume_unwind(panic))
 }
 
 /// Starts a thread that is no worker.

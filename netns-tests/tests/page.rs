@@ -268,8 +268,17 @@ fn an_edge_tells_what_passed_and_tells_it_once_and_its_rates_sink_to_nothing() {
     );
     browser.picture("busy-light");
 
+    // Else most of it would be on its way to who reads slowly, and the connection at its end.
+    let small = "net.ipv4.tcp_rmem=4096 131072 131072";
+    assert!(
+        cluster
+            .web
+            .place
+            .run_words(&["sysctl", "-q", "-w", small])
+            .is_success
+    );
     std::thread::scope(|scope| {
-        let slow = scope.spawn(|| fetch("--limit-rate 450k"));
+        let slow = scope.spawn(|| fetch("--limit-rate 700k"));
         let mut steps = vec![first];
         while !slow.is_finished() {
             let bytes = pair(&cluster.link()["bytes"]);
