@@ -20,7 +20,9 @@ const LENGTH: usize = 64;
 const PORTS: usize = 1000;
 /// Records that wait for the observer, as on a worker.
 const QUEUE: usize = 8192;
-const NOW: Now = Now(1_000_000_000);
+const START: Now = Now(1_000_000_000);
+/// Longer than datagrams are remembered.
+const IDLE_NS: u64 = 120_000_000_000;
 
 /// How packets go.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,6 +43,7 @@ pub struct Node {
     heads: Vec<[u8; 256]>,
     records: Vec<Record>,
     foresight: Foresight,
+    now: Now,
     /// Where records go; None where nobody observes.
     queue: Option<ArrayQueue<Observed>>,
 }
@@ -81,6 +84,7 @@ impl Node {
             heads: vec![[0; 256]; BATCH],
             records: Vec::with_capacity(16),
             foresight: Foresight::new(BATCH),
+            now: START,
             queue: None,
         }
     }
@@ -93,10 +97,11 @@ impl Node {
         self
     }
 
-    /// Reads what the observer was told, as its own thread would.
-    pub fn read_records(&self) {
-        let queue = self.queue.iter();
-        queue.for_each(|queue| while queue.pop().is_some() {});
+    /// Reads what the observer was told, as its own thread would, and counts it. None where nobody
+    /// observes.
+    pub fn read_records(&self) -> Option<usize> {
+        let queue = self.queue.as_ref()?;
+        Some(std::iter::from_fn(|| queue.pop()).count())
     }
 
     /// Sends a packet of a flow; all packets are delivered.
@@ -134,12 +139,12 @@ impl Node {
         self.records.clear();
         for (place, (flow, head)) in flows.iter().zip(&mut self.heads).enumerate() {
             let from = flow % pods;
-            let (engine, records) = (&mut self.engine, &mut self.records);
+            let (engine, records, now) = (&mut self.engine, &mut self.records, self.now);
             let (index, mut bytes) = (EndpointIndex(from as u16), bytes_of(head));
             let foreseen = self.foresight.of(place);
-            let outcome = engine.egress_foreseen(index, foreseen, &mut bytes, NOW, records);
+            let outcome = engine.egress_foreseen(index, foreseen, &mut bytes, now, records);
             let outcome = match outcome {
-                Outcome::HandOver(handover) => engine.ingress(&handover, &mut bytes, NOW, records),
+                Outcome::HandOver(handover) => engine.ingress(&handover, &mut bytes, now, records),
                 other => other,
             };
             let to = EndpointIndex(((from + 1) % pods) as u16);
@@ -148,13 +153,27 @@ impl Node {
                 "flow {flow}"
             );
         }
-        if let Some(queue) = &self.queue {
-            self.engine.tell_flows(NOW, &mut self.records);
-            for record in self.records.drain(..) {
-                // What has no room is lost, as on a worker; here somebody reads in time.
-                let is_told = queue.push(Observed { time: NOW, record }).is_ok();
-                debug_assert!(is_told, "somebody reads");
-            }
+        self.tell();
+    }
+
+    /// Has all flows end, as time does.
+    pub fn end_flows(&mut self) {
+        self.now.0 += IDLE_NS;
+        while self.engine.flows_count() > 0 {
+            self.engine.expire(self.now);
+            self.records.clear();
+            self.tell();
+        }
+    }
+
+    fn tell(&mut self) {
+        let Some(queue) = &self.queue else { return };
+        self.engine.tell_flows(self.now, &mut self.records);
+        for record in self.records.drain(..) {
+            // What has no room is lost, as on a worker; here somebody reads in time.
+            let time = self.now;
+            let is_told = queue.push(Observed { time, record }).is_ok();
+            debug_assert!(is_told, "somebody reads");
         }
     }
 }

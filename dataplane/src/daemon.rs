@@ -241,7 +241,7 @@ fn start_observer(
     let sources: Vec<_> = handles.iter().map(observer::Source::of).collect();
     let (view, history) = (Arc::clone(view), Arc::clone(history));
     spawn("observer".into(), move || {
-        observer::run(&sources, &view, &history)
+        observer::run(&sources, |generation| view.names(generation), &history)
     })
 }
 

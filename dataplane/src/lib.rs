@@ -14,7 +14,7 @@ mod hubble;
 pub mod ipc;
 pub mod listing;
 pub mod netlink;
-mod observer;
+pub mod observer;
 pub mod privileges;
 pub mod recall;
 mod records_status;

@@ -2,7 +2,6 @@
 
 use crate::counters::WorkerCounters;
 use crate::observe::{Event, History, Names};
-use crate::status_view::StatusView;
 use crate::worker::{Observed, WorkerHandle, now};
 use crossbeam::queue::ArrayQueue;
 use jiff::{SignedDuration, Timestamp};
@@ -36,9 +35,13 @@ impl Source {
     }
 }
 
-/// Works until the process ends.
-pub fn run(sources: &[Source], view: &StatusView, history: &History) -> ! {
-    let mut observer = Observer::new(|generation| view.names(generation));
+/// Works until the process ends. `names_of` gives the names of a generation.
+pub fn run(
+    sources: &[Source],
+    names_of: impl Fn(Generation) -> Arc<Names>,
+    history: &History,
+) -> ! {
+    let mut observer = Observer::new(names_of);
     loop {
         let is_behind = observer.turn(sources, history, (Timestamp::now(), now()));
         if !is_behind {
