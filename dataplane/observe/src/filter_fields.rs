@@ -4,8 +4,8 @@ use super::flow_check::{Check, End, Layer, PodPattern};
 use super::flow_filter::{FlowFilter, Home, TcpFlagsFilter};
 use super::glob::Glob;
 use super::label_selector::LabelSelector;
+use super::pattern::Pattern;
 use portcullis_policy::Cidr;
-use regex::Regex;
 use std::net::IpAddr;
 
 /// Hubble's number for what was seen above TCP and UDP.
@@ -185,8 +185,8 @@ fn places(filter: &FlowFilter, home: &Home, out: &mut Vec<Check>) -> Result<(), 
 
 /// What is asked of requests and of marks that nothing here has.
 fn above_l4(filter: &FlowFilter, out: &mut Vec<Check>) -> Result<(), String> {
-    let expression = |text: &String| Regex::new(text).map_err(|e| e.to_string().replace('\n', " "));
-    let never = |_: Vec<Regex>| Check::Never;
+    let expression = |text: &String| Pattern::read(text);
+    let never = |_: Vec<Pattern>| Check::Never;
     field("dns_query", &filter.dns_query, expression, never, out)?;
     field("http_path", &filter.http_path, expression, never, out)?;
     field("http_url", &filter.http_url, expression, never, out)?;

@@ -268,6 +268,26 @@ fn identities_are_numbers() {
 }
 
 #[test]
+fn patterns_are_those_of_re2() {
+    for field in ["dns_query", "http_path", "http_url"] {
+        for pattern in [
+            r"^/api/v\\d+/\\w+$",
+            r"\\bshop\\b",
+            "(?i)größe",
+            r"\\pL",
+            ".",
+        ] {
+            let json = format!(r#"{{"{field}":["{pattern}"]}}"#);
+            let read = filter(&json).compile(&home());
+            assert!(read.is_ok(), "{json}: {read:?}");
+        }
+        let json = format!(r#"{{"{field}":["a", "(b"]}}"#);
+        let error = filter(&json).compile(&home()).unwrap_err();
+        assert_eq!(error, format!("{field}[1]: unclosed group"));
+    }
+}
+
+#[test]
 fn what_a_field_cannot_hold_is_said_in_words() {
     for (json, error) in [
         (
