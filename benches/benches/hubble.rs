@@ -35,7 +35,13 @@ fn told(c: &mut Criterion) {
         destination_label: vec!["k8s:app in (api, web)".into()],
         ..FlowFilter::default()
     };
-    let choice = FlowChoice::compile(&[filter], &[], &sources.node.home()).expect("a filter");
+    let choice = FlowChoice::compile(
+        &[filter],
+        &[],
+        &sources.node.home(),
+        portcullis_hubble::read_expressions,
+    )
+    .expect("a filter");
     world.history.extend([event.clone()]);
     c.bench_function("hubble/filter", |b| {
         b.iter(|| {

@@ -233,6 +233,83 @@ fn a_denial_is_told_with_its_policies_and_why() {
 }
 
 #[test]
+fn expressions_are_about_what_a_client_is_told() {
+    let world = world();
+    let served = Served::new(&world, "expressions");
+    let expressions = |texts: &[&str]| FlowFilter {
+        experimental: Some(portcullis_hubble::wire::flow::flow_filter::Experimental {
+            cel_expression: texts.iter().map(|text| (*text).to_owned()).collect(),
+        }),
+        ..FlowFilter::default()
+    };
+    let asked = |whitelist: Vec<FlowFilter>, blacklist: Vec<FlowFilter>| {
+        let request = GetFlowsRequest {
+            whitelist,
+            blacklist,
+            ..GetFlowsRequest::default()
+        };
+        run(all(&served, request)).unwrap()
+    };
+    let dropped = asked(
+        vec![FlowFilter {
+            verdict: vec![Verdict::Dropped as i32],
+            ..FlowFilter::default()
+        }],
+        Vec::new(),
+    );
+    assert!(!dropped.is_empty());
+    let texts = [
+        "_flow.verdict == Verdict.DROPPED && 'k8s:app=web' in _flow.source.labels \
+         && _flow.source.workloads[0].name == 'web' && has(_flow.l4.TCP)",
+        "_flow.node_name != 'default/node-1'",
+    ];
+    assert_eq!(asked(vec![expressions(&texts)], Vec::new()), dropped);
+    // All fields of a filter must hold.
+    let other = FlowFilter {
+        verdict: vec![Verdict::Forwarded as i32],
+        ..expressions(&texts)
+    };
+    assert_eq!(asked(vec![other], Vec::new()), Vec::new());
+    let without = asked(Vec::new(), vec![expressions(&texts)]);
+    assert_eq!(
+        without.len() + dropped.len(),
+        asked(Vec::new(), Vec::new()).len()
+    );
+    // The last so many of those that are wanted.
+    let request = GetFlowsRequest {
+        whitelist: vec![expressions(&texts)],
+        number: 3,
+        ..GetFlowsRequest::default()
+    };
+    let last = run(all(&served, request)).unwrap();
+    assert_eq!(last, dropped[dropped.len() - 3..]);
+}
+
+#[test]
+fn filters_together_have_a_bound_of_expressions() {
+    let world = World::new(10);
+    let served = Served::new(&world, "expressions-bound");
+    let filter = FlowFilter {
+        experimental: Some(portcullis_hubble::wire::flow::flow_filter::Experimental {
+            cel_expression: vec!["true".into(); 11],
+        }),
+        ..FlowFilter::default()
+    };
+    let request = GetFlowsRequest {
+        whitelist: vec![filter; 3],
+        ..GetFlowsRequest::default()
+    };
+    let status = run(all(&served, request)).unwrap_err();
+    assert_eq!(
+        (status.code(), status.message()),
+        (
+            Code::InvalidArgument,
+            "experimental.cel_expression: expected at most 32 in all filters, found 33"
+        )
+    );
+}
+
+#[test]
 fn what_contradicts_itself_is_refused_in_words() {
     let world = World::new(10);
     let served = Served::new(&world, "refused");
@@ -267,11 +344,12 @@ fn what_contradicts_itself_is_refused_in_words() {
         (
             filter(FlowFilter {
                 experimental: Some(portcullis_hubble::wire::flow::flow_filter::Experimental {
-                    cel_expression: vec!["true".into()],
+                    cel_expression: vec!["true".into(), "_flow.verdict".into()],
                 }),
                 ..of()
             }),
-            "whitelist[0].experimental.cel_expression: CEL expressions are not supported here",
+            "whitelist[0].experimental.cel_expression[1]: expected bool, found int, \
+             at character 6 of \"_flow.verdict\"",
         ),
         (
             GetFlowsRequest {

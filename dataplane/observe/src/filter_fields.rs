@@ -1,5 +1,6 @@
 //! Reads the values of a filter's fields.
 
+use super::expression::Language;
 use super::flow_check::{Check, End, Layer, PodPattern};
 use super::flow_filter::{FlowFilter, Home, TcpFlagsFilter};
 use super::glob::Glob;
@@ -39,7 +40,11 @@ fn same<T: Clone>(value: &T) -> Result<T, String> {
 ///
 /// # Errors
 /// The field, what it may hold, and what it does.
-pub(crate) fn checks(filter: &FlowFilter, home: &Home) -> Result<Vec<Check>, String> {
+pub(crate) fn checks(
+    filter: &FlowFilter,
+    home: &Home,
+    language: Language,
+) -> Result<Vec<Check>, String> {
     let mut all = Vec::new();
     let out = &mut all;
     field("verdict", &filter.verdict, same, Check::Verdict, out)?;
@@ -89,12 +94,11 @@ pub(crate) fn checks(filter: &FlowFilter, home: &Home) -> Result<Vec<Check>, Str
     }
     places(filter, home, out)?;
     above_l4(filter, out)?;
-    if filter
-        .experimental
-        .as_ref()
-        .is_some_and(|more| !more.cel_expression.is_empty())
-    {
-        return Err("experimental.cel_expression: CEL expressions are not supported here".into());
+    let texts = filter.expressions();
+    if !texts.is_empty() {
+        let read = language(texts, home);
+        let expression = read.map_err(|e| format!("experimental.cel_expression{e}"))?;
+        out.push(Check::Expression(expression));
     }
     Ok(all)
 }

@@ -1,5 +1,6 @@
 //! The fields of a filter once their values are read: each a question about what was seen.
 
+use super::expression::Expression;
 use super::flow_filter::{
     EventTypeFilter, InterfaceFilter, IpVersion, TrafficDirection, WorkloadFilter,
 };
@@ -51,6 +52,7 @@ pub(crate) enum Check {
     Interface(Vec<InterfaceFilter>),
     NodeLabel(Vec<LabelSelector>),
     Uuid(Vec<Uuid>),
+    Expression(Box<dyn Expression>),
     /// What is never seen here, such as HTTP; or another node.
     Never,
 }
@@ -148,6 +150,7 @@ impl Check {
                 let labels = seen.node_labels();
                 wanted.iter().any(|one| one.matches(labels))
             }
+            Self::Expression(wanted) => wanted.holds(&seen.origin()),
             Self::Never => false,
             Self::Address(end, _)
             | Self::Pod(end, _)

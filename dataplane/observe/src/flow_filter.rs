@@ -1,10 +1,14 @@
 //! Which flows a reader wants, in Hubble's fields and by Hubble's rules.
 
+use super::expression::Language;
 use super::filter_fields::checks;
 use super::flow_check::Check;
 use super::seen::Seen;
 use super::sighting::FlowVerdict;
 use serde::{Deserialize, Serialize};
+
+/// Expressions of all filters together: each may cost as much for every flow.
+const EXPRESSIONS_MAX: usize = 32;
 
 /// All fields that are given must hold; of several values of one field, one.
 ///
@@ -207,6 +211,7 @@ pub struct FlowMatcher(Vec<Check>);
 pub struct FlowChoice {
     allow: Vec<FlowMatcher>,
     deny: Vec<FlowMatcher>,
+    has_expressions: bool,
 }
 
 impl FlowFilter {
@@ -214,8 +219,13 @@ impl FlowFilter {
     ///
     /// # Errors
     /// The field, what it may hold, and what it does.
-    pub fn compile(&self, home: &Home) -> Result<FlowMatcher, String> {
-        checks(self, home).map(FlowMatcher)
+    pub fn compile(&self, home: &Home, language: Language) -> Result<FlowMatcher, String> {
+        checks(self, home, language).map(FlowMatcher)
+    }
+
+    pub(crate) fn expressions(&self) -> &[String] {
+        let more = self.experimental.as_ref();
+        more.map_or(&[], |more| &more.cel_expression)
     }
 }
 
@@ -236,13 +246,22 @@ impl FlowChoice {
         whitelist: &[FlowFilter],
         blacklist: &[FlowFilter],
         home: &Home,
+        language: Language,
     ) -> Result<Self, String> {
+        let lists = whitelist.iter().chain(blacklist);
+        let expressions: usize = lists.map(|filter| filter.expressions().len()).sum();
+        if expressions > EXPRESSIONS_MAX {
+            return Err(format!(
+                "experimental.cel_expression: expected at most {EXPRESSIONS_MAX} in all filters, \
+                 found {expressions}"
+            ));
+        }
         let all = |name: &str, list: &[FlowFilter]| -> Result<Vec<FlowMatcher>, String> {
             list.iter()
                 .enumerate()
                 .map(|(place, filter)| {
                     filter
-                        .compile(home)
+                        .compile(home, language)
                         .map_err(|e| format!("{name}[{place}].{e}"))
                 })
                 .collect()
@@ -250,7 +269,14 @@ impl FlowChoice {
         Ok(Self {
             allow: all("whitelist", whitelist)?,
             deny: all("blacklist", blacklist)?,
+            has_expressions: expressions > 0,
         })
+    }
+
+    /// Whether it may take its time over a flow.
+    #[must_use]
+    pub const fn has_expressions(&self) -> bool {
+        self.has_expressions
     }
 
     /// Whether it is wanted.

@@ -7,6 +7,7 @@ mod copied;
 mod cursor;
 mod drop_reason;
 mod event;
+mod expression;
 mod filter_fields;
 mod flow;
 mod flow_check;
@@ -38,6 +39,7 @@ pub use connections::{Connections, Passed, is_audited};
 pub use cursor::Gap;
 pub use drop_reason::DropReason;
 pub use event::Event;
+pub use expression::{Expression, Language, Origin};
 pub use flow::{Flow, FlowEnd, FlowIp, protocol_name};
 pub use flow_filter::{
     EventTypeFilter, ExperimentalFilter, FlowChoice, FlowFilter, FlowMatcher, HeaderFilter, Home,

@@ -1,6 +1,7 @@
 //! What filters ask of a flow: of one that was recorded here, or of one that was read from elsewhere.
 
 use super::DropReason;
+use super::expression::Origin;
 use super::sighting::{FlowVerdict, Party, Sighting};
 use super::uuid::Uuid;
 use portcullis_policy::{Direction, Protocol};
@@ -31,6 +32,8 @@ pub trait Seen {
     fn source(&self) -> Party<'_>;
     /// Whom it was for.
     fn destination(&self) -> Party<'_>;
+    /// All of it, for expressions.
+    fn origin(&self) -> Origin<'_>;
 }
 
 impl Seen for Sighting<'_> {
@@ -80,5 +83,9 @@ impl Seen for Sighting<'_> {
 
     fn destination(&self) -> Party<'_> {
         self.destination
+    }
+
+    fn origin(&self) -> Origin<'_> {
+        Origin::Event(self)
     }
 }

@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use portcullis_engine::{Drop, EndpointId, Record, RecordKind, TcpFlags};
 use portcullis_observe::{
-    Event, EventTypeFilter, FlowChoice, FlowFilter, Home, Names, Sighting, Why,
+    Event, EventTypeFilter, Expression, FlowChoice, FlowFilter, Home, Names, Sighting, Why,
 };
 use portcullis_policy::{
     Direction, Generation, IdentityAllocator, NodeFacts, Protocol, Settings, Tables, compile,
@@ -127,6 +127,10 @@ fn event(protocol: Protocol, port: u16) -> Event {
     Event::new(time, record, Arc::new(names))
 }
 
+fn no_language(texts: &[String], _: &Home) -> Result<Box<dyn Expression>, String> {
+    Err(format!("[0]: not understood: {}", texts[0]))
+}
+
 fn home() -> Home {
     Home {
         node: "node-1".into(),
@@ -140,7 +144,7 @@ fn filter(json: &str) -> FlowFilter {
 
 /// The types of what a filter leaves of an event.
 fn left(event: &Event, json: &str) -> Vec<i32> {
-    let matcher = filter(json).compile(&home());
+    let matcher = filter(json).compile(&home(), no_language);
     let matcher = matcher.unwrap_or_else(|error| panic!("{json}: {error}"));
     Sighting::all(event)
         .filter(|sighting| matcher.matches(sighting))
@@ -260,7 +264,7 @@ fn identities_are_numbers() {
             source_identity: vec![number],
             ..FlowFilter::default()
         };
-        let matcher = filter.compile(&home()).unwrap();
+        let matcher = filter.compile(&home(), no_language).unwrap();
         Sighting::all(&event).any(|sighting| matcher.matches(&sighting))
     };
     assert!(is_left(event.record.source_identity.0));
@@ -278,11 +282,11 @@ fn patterns_are_those_of_re2() {
             ".",
         ] {
             let json = format!(r#"{{"{field}":["{pattern}"]}}"#);
-            let read = filter(&json).compile(&home());
+            let read = filter(&json).compile(&home(), no_language);
             assert!(read.is_ok(), "{json}: {read:?}");
         }
         let json = format!(r#"{{"{field}":["a", "(b"]}}"#);
-        let error = filter(&json).compile(&home()).unwrap_err();
+        let error = filter(&json).compile(&home(), no_language).unwrap_err();
         assert_eq!(error, format!("{field}[1]: unclosed group"));
     }
 }
@@ -317,16 +321,25 @@ fn what_a_field_cannot_hold_is_said_in_words() {
         ),
         (
             r#"{"experimental":{"cel_expression":["true"]}}"#,
-            "experimental.cel_expression: CEL expressions are not supported here",
+            "experimental.cel_expression[0]: not understood: true",
         ),
         (
             r#"{"uuid":["1"]}"#,
             "uuid[0]: expected the uuid of a flow, found \"1\"",
         ),
     ] {
-        assert_eq!(filter(json).compile(&home()).unwrap_err(), error, "{json}");
+        assert_eq!(
+            filter(json).compile(&home(), no_language).unwrap_err(),
+            error,
+            "{json}"
+        );
     }
-    let lists = FlowChoice::compile(&[], &[filter(r#"{"protocol":["x"]}"#)], &home());
+    let lists = FlowChoice::compile(
+        &[],
+        &[filter(r#"{"protocol":["x"]}"#)],
+        &home(),
+        no_language,
+    );
     let error = lists.err().unwrap();
     assert!(
         error.starts_with("blacklist[0].protocol[0]: expected tcp, "),
@@ -339,7 +352,7 @@ fn a_blacklist_takes_from_what_the_whitelist_leaves() {
     let event = event(Protocol::Tcp, 80);
     let choose = |white: &[&str], black: &[&str]| {
         let all = |list: &[&str]| list.iter().map(|json| filter(json)).collect::<Vec<_>>();
-        let choice = FlowChoice::compile(&all(white), &all(black), &home()).unwrap();
+        let choice = FlowChoice::compile(&all(white), &all(black), &home(), no_language).unwrap();
         Sighting::all(&event)
             .filter(|sighting| choice.wants(sighting))
             .count()
@@ -370,7 +383,7 @@ fn an_allowed_connection_is_a_verdict_at_each_end_and_a_trace() {
         }],
         ..FlowFilter::default()
     };
-    let matcher = trace.compile(&home()).unwrap();
+    let matcher = trace.compile(&home(), no_language).unwrap();
     assert_eq!(
         Sighting::all(&event).filter(|s| matcher.matches(s)).count(),
         1

@@ -1,11 +1,12 @@
 //! Flows from lines of JSON: what an export wrote, `observe -o jsonpb` or `-o json`, or Hubble.
 
-use super::flow_format::{Printer, no_pipe};
+use super::flow_format::{Printer, no_pipe, response};
 use crate::ipc::Lost;
 use crate::observe::{DropReason, Flow, FlowChoice, FlowEnd, FlowIp, FlowPolicy, Home};
-use crate::recall::{Ask, SeenEthernet, SeenFlow, SeenInterface, SeenService};
+use crate::recall::{Ask, ReadFlow, SeenEthernet, SeenFlow, SeenInterface, SeenService};
 use jiff::Timestamp;
 use portcullis_engine::Drop;
+use portcullis_hubble::read_expressions;
 use serde_json::Value;
 use std::collections::VecDeque;
 use std::fs::File;
@@ -103,7 +104,7 @@ impl<'a> Chosen<'a> {
         self.left == 0
     }
 
-    fn wants(&mut self, seen: &SeenFlow) -> bool {
+    fn wants(&mut self, seen: &SeenFlow, object: Option<&Value>) -> bool {
         let (ask, time) = (self.ask, seen.flow.time);
         if ask.since.is_some_and(|since| time < since)
             || ask.until.is_some_and(|until| time > until)
@@ -117,7 +118,13 @@ impl<'a> Chosen<'a> {
             };
             self.choice = (seen.node_name.clone(), choice);
         }
-        self.choice.1.wants(seen)
+        let choice = &self.choice.1;
+        let mut made = Value::Null;
+        if object.is_none() && choice.has_expressions() {
+            made = response(seen);
+        }
+        let object = &object.unwrap_or(&made)["flow"];
+        choice.wants(&ReadFlow { seen, object })
     }
 
     fn take(&mut self, told: Told, printer: &mut Printer<'_>) -> io::Result<()> {
@@ -126,7 +133,7 @@ impl<'a> Chosen<'a> {
             Told::Lost(lost) => return printer.print_lost(&lost),
             Told::Other => return Ok(()),
         };
-        if !self.wants(&seen) {
+        if !self.wants(&seen, object.as_ref()) {
             return Ok(());
         }
         let Some(last) = self.ask.last else {
@@ -153,7 +160,7 @@ fn choice(ask: &Ask, node_name: &str) -> Result<FlowChoice, String> {
         node: node.into(),
         cluster: cluster.into(),
     };
-    FlowChoice::compile(&ask.wanted.allow, &ask.wanted.deny, &home)
+    FlowChoice::compile(&ask.wanted.allow, &ask.wanted.deny, &home, read_expressions)
 }
 
 fn told(line: &[u8]) -> Result<Told, String> {
@@ -399,7 +406,9 @@ mod tests {
 
     #[test]
     fn every_filter_looks_at_what_a_line_says() {
-        let seen = read(&HUBBLE.replace('\n', ""));
+        let line = HUBBLE.replace('\n', "");
+        let seen = read(&line);
+        let object: Value = serde_json::from_str(&line).unwrap();
         for (filter, is_wanted) in [
             (r#"{"verdict":["DROPPED"]}"#, true),
             (r#"{"verdict":["FORWARDED"]}"#, false),
@@ -440,6 +449,14 @@ mod tests {
             ),
             (r#"{"uuid":["0192d9a0-0000-8000-8000-000000000001"]}"#, true),
             (r#"{"source_identity":[301]}"#, false),
+            (
+                r#"{"experimental":{"cel_expression":["_flow.verdict == Verdict.DROPPED && _flow.socket_cookie == 12u && _flow.l4.TCP.flags.SYN"]}}"#,
+                true,
+            ),
+            (
+                r#"{"experimental":{"cel_expression":["_flow.destination.pod_name.startsWith('web')", "has(_flow.is_reply)"]}}"#,
+                false,
+            ),
             // What was dropped counts as no reply.
             (r#"{"reply":[false]}"#, true),
         ] {
@@ -452,7 +469,7 @@ mod tests {
                 ..Ask::default()
             };
             let mut chosen = Chosen::new(&ask).expect(filter);
-            assert_eq!(chosen.wants(&seen), is_wanted, "{filter}");
+            assert_eq!(chosen.wants(&seen, Some(&object)), is_wanted, "{filter}");
         }
         assert_eq!(seen.event, "Policy denied");
     }

@@ -3,6 +3,7 @@
 use crate::observe::{Event, FlowChoice, FlowFilter, FlowVerdict, Home, Sighting};
 use jiff::Timestamp;
 use portcullis_engine::{Drop, RecordKind};
+use portcullis_hubble::read_expressions;
 use serde::{Deserialize, Serialize};
 
 /// Filters: of all events those that one of `allow` wants, without those that one of `deny` does.
@@ -62,7 +63,7 @@ impl Wanted {
             }
         }
         Ok(Chooser {
-            choice: FlowChoice::compile(&self.allow, &self.deny, home)?,
+            choice: FlowChoice::compile(&self.allow, &self.deny, home, read_expressions)?,
             reasons: self.reasons.clone(),
             reasons_not: self.reasons_not.clone(),
             has_endings: self.has_endings,

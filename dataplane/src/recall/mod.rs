@@ -10,4 +10,6 @@ pub use answer::{observe, rank, replay, suggest, why};
 pub use ask::{Ask, Chooser, Wanted};
 pub use ranking::{Grouping, Ranked, Ranking};
 pub use search::Which;
-pub use seen_flow::{Explained, SeenEthernet, SeenFlow, SeenInterface, SeenService, SeenTotals};
+pub use seen_flow::{
+    Explained, ReadFlow, SeenEthernet, SeenFlow, SeenInterface, SeenService, SeenTotals,
+};

@@ -2,7 +2,7 @@
 
 use super::ask::sightings;
 use crate::observe::{
-    Aspect, DropReason, Event, Flow, FlowEnd, FlowPolicy, FlowVerdict, Party, Point, Seen,
+    Aspect, DropReason, Event, Flow, FlowEnd, FlowPolicy, FlowVerdict, Origin, Party, Point, Seen,
     Sighting, Uuid, Why,
 };
 use portcullis_engine::{Ending, RecordKind};
@@ -10,6 +10,7 @@ use portcullis_policy::{Direction, Identity, Protocol};
 use serde::de::IntoDeserializer;
 use serde::de::value::Error as ValueError;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use std::net::IpAddr;
 
 /// The flags of TCP in the order in which they lie in the header.
@@ -70,6 +71,15 @@ pub struct SeenFlow {
     /// What has passed so far, of connections that go on or have ended.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub totals: Option<SeenTotals>,
+}
+
+/// One that was read from a file, as filters look at it.
+#[derive(Debug, Clone, Copy)]
+pub struct ReadFlow<'a> {
+    /// The flow.
+    pub seen: &'a SeenFlow,
+    /// The same in Hubble's form; expressions look at nothing else.
+    pub object: &'a Value,
 }
 
 /// A service.
@@ -185,24 +195,23 @@ impl SeenFlow {
     }
 }
 
-/// As filters look at it when it was read from a file.
-impl Seen for SeenFlow {
+impl Seen for ReadFlow<'_> {
     fn verdict(&self) -> FlowVerdict {
-        let name = self.flow.verdict.as_str();
+        let name = self.seen.flow.verdict.as_str();
         let read: Result<_, ValueError> = FlowVerdict::deserialize(name.into_deserializer());
         read.unwrap_or(FlowVerdict::VerdictUnknown)
     }
 
     fn event_type(&self) -> (i32, i32) {
-        self.event_type
+        self.seen.event_type
     }
 
     fn drop_reason(&self) -> Option<&str> {
-        self.drop_reason_desc.as_deref()
+        self.seen.drop_reason_desc.as_deref()
     }
 
     fn protocol(&self) -> Option<Protocol> {
-        Some(match self.flow.protocol.as_deref()? {
+        Some(match self.seen.flow.protocol.as_deref()? {
             "TCP" => Protocol::Tcp,
             "UDP" => Protocol::Udp,
             "SCTP" => Protocol::Sctp,
@@ -216,16 +225,16 @@ impl Seen for SeenFlow {
 
     fn tcp_flags(&self) -> u8 {
         let bits = TCP_FLAGS.iter().enumerate();
-        let set = bits.filter(|(_, name)| self.tcp_flags.iter().any(|flag| flag == *name));
+        let set = bits.filter(|(_, name)| self.seen.tcp_flags.iter().any(|flag| flag == *name));
         set.fold(0, |all, (bit, _)| all | 1 << bit)
     }
 
     fn is_reply(&self) -> Option<bool> {
-        self.is_reply
+        self.seen.is_reply
     }
 
     fn direction(&self) -> Option<Direction> {
-        match self.flow.traffic_direction.as_deref()? {
+        match self.seen.flow.traffic_direction.as_deref()? {
             "ingress" => Some(Direction::Ingress),
             "egress" => Some(Direction::Egress),
             _ => None,
@@ -233,37 +242,45 @@ impl Seen for SeenFlow {
     }
 
     fn uuid(&self) -> Option<Uuid> {
-        self.uuid.parse().ok()
+        self.seen.uuid.parse().ok()
     }
 
     fn interface(&self) -> Option<(u32, &str)> {
-        let interface = self.interface.as_ref()?;
+        let interface = self.seen.interface.as_ref()?;
         Some((interface.index, &interface.name))
     }
 
     fn node_labels(&self) -> &[String] {
-        &self.node_labels
+        &self.seen.node_labels
     }
 
     fn source(&self) -> Party<'_> {
         party(
-            &self.flow.source,
-            self.flow.ip.as_ref().map(|ip| ip.source),
-            self.flow.source_port,
-            (&self.source_names, self.source_service.as_ref()),
+            &self.seen.flow.source,
+            self.seen.flow.ip.as_ref().map(|ip| ip.source),
+            self.seen.flow.source_port,
+            (&self.seen.source_names, self.seen.source_service.as_ref()),
         )
     }
 
     fn destination(&self) -> Party<'_> {
         party(
-            &self.flow.destination,
-            self.flow.ip.as_ref().map(|ip| ip.destination),
+            &self.seen.flow.destination,
+            self.seen.flow.ip.as_ref().map(|ip| ip.destination),
             // With a protocol that has none, this is something else.
-            self.flow
+            self.seen
+                .flow
                 .destination_port
-                .filter(|_| self.flow.source_port.is_some()),
-            (&self.destination_names, self.destination_service.as_ref()),
+                .filter(|_| self.seen.flow.source_port.is_some()),
+            (
+                &self.seen.destination_names,
+                self.seen.destination_service.as_ref(),
+            ),
         )
+    }
+
+    fn origin(&self) -> Origin<'_> {
+        Origin::Json(self.object)
     }
 }
 

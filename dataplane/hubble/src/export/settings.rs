@@ -1,5 +1,6 @@
 //! `export:` of config.yaml.
 
+use crate::expression::read_expressions;
 use crate::mask::Mask;
 use portcullis_observe::{FlowChoice, FlowFilter, Home};
 use prost_types::FieldMask;
@@ -70,7 +71,7 @@ impl ExportSettings {
 
     /// The flows that are wanted.
     pub(super) fn choice(&self, home: &Home) -> Result<FlowChoice, String> {
-        FlowChoice::compile(&self.allow, &self.deny, home).map_err(|fault| {
+        FlowChoice::compile(&self.allow, &self.deny, home, read_expressions).map_err(|fault| {
             let fault = fault.replacen("whitelist[", "allow[", 1);
             format!("export.{}", fault.replacen("blacklist[", "deny[", 1))
         })

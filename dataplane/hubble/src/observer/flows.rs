@@ -84,6 +84,10 @@ impl Reading {
                 if self.window.is_past(event.time) {
                     continue;
                 }
+                if self.choice.has_expressions() {
+                    // Other readers are not to wait for what they cost.
+                    tokio::task::yield_now().await;
+                }
                 match self.tell(event, &client).await {
                     None => return,
                     Some(false) => return self.end(&client).await,

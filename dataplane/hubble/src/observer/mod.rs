@@ -7,6 +7,7 @@ mod losses;
 mod namespaces;
 mod window;
 
+use crate::expression::read_expressions;
 use crate::mask::Mask;
 use crate::sources::Sources;
 use crate::wire::flow::FlowFilter as WireFilter;
@@ -73,7 +74,7 @@ impl ObserverService {
         let whitelist = filters("whitelist", &request.whitelist)?;
         let blacklist = filters("blacklist", &request.blacklist)?;
         let home = self.sources.node.home();
-        let choice = FlowChoice::compile(&whitelist, &blacklist, &home)?;
+        let choice = FlowChoice::compile(&whitelist, &blacklist, &home, read_expressions)?;
         let mask = Mask::parse(request.field_mask.as_ref())?;
         Ok(Reading::new(&self.sources, window, choice, mask))
     }

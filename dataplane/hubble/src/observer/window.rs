@@ -140,6 +140,9 @@ impl Start {
             };
             before = oldest.number;
             for event in events.iter().filter(|event| !window.is_past(event.time)) {
+                if choice.has_expressions() {
+                    tokio::task::yield_now().await;
+                }
                 let wanted = wanted(event, choice);
                 if wanted >= left {
                     return Some(Self {

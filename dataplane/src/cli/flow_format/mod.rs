@@ -5,7 +5,6 @@ mod lines;
 mod mask;
 mod time_format;
 
-#[cfg(test)]
 pub use jsonpb::response;
 pub use time_format::TimeFormat;
 
