@@ -34,6 +34,7 @@ pub enum Field {
     IpVersion,
     Uuid,
     NodeName,
+    Expression,
 }
 
 /// What a flag asks for.
@@ -84,6 +85,7 @@ pub fn effect(name: &str) -> Effect {
         "traffic_direction" => Effect::Is(F::Direction),
         "ip_version" => Effect::Is(F::IpVersion),
         "uuid" => Effect::Is(F::Uuid),
+        "cel_expression" => Effect::Is(F::Expression),
         _ => Effect::Is(F::NodeName),
     }
 }
@@ -126,6 +128,10 @@ pub fn add(filter: &mut FlowFilter, field: Field, values: &[String]) -> Result<(
         F::IpVersion => fill(&mut filter.ip_version, all(values, ip_version)?),
         F::Uuid => fill(&mut filter.uuid, values.to_vec()),
         F::NodeName => fill(&mut filter.node_name, values.to_vec()),
+        F::Expression => {
+            let more = filter.experimental.get_or_insert_default();
+            fill(&mut more.cel_expression, values.to_vec())
+        }
     }
 }
 

@@ -125,10 +125,13 @@ pub struct FilterArgs {
     /// Flows of this node: NODE or CLUSTER/NODE, `*` for any part.
     #[arg(long, value_name = "NODE")]
     pub node_name: Vec<String>,
+    /// This condition in the Common Expression Language: `_flow.verdict == Verdict.DROPPED`.
+    #[arg(long, value_name = "EXPRESSION")]
+    pub cel_expression: Vec<String>,
 }
 
 /// Every filter by its name.
-const NAMES: [&str; 37] = [
+const NAMES: [&str; 38] = [
     "pod",
     "from_pod",
     "to_pod",
@@ -166,6 +169,7 @@ const NAMES: [&str; 37] = [
     "ip_version",
     "uuid",
     "node_name",
+    "cel_expression",
 ];
 
 /// One filter as it was typed.
@@ -307,6 +311,7 @@ fn port(text: &str) -> Result<String, String> {
 mod tests {
     use super::*;
     use crate::cli::Cli;
+    use crate::observe::ExperimentalFilter;
     use clap::CommandFactory;
 
     fn read(line: &str) -> Result<Wanted, String> {
@@ -371,6 +376,34 @@ mod tests {
         ] {
             assert!(read(wrong).is_err(), "{wrong}");
         }
+    }
+
+    #[test]
+    fn expressions_go_into_every_filter_and_may_be_negated() {
+        let expression = |texts: &[&str]| {
+            let texts = texts.iter().map(|text| (*text).to_owned()).collect();
+            Some(ExperimentalFilter {
+                cel_expression: texts,
+            })
+        };
+        let found =
+            read("--cel-expression a==1 --cel-expression b -n shop --not --cel-expression c");
+        let both = expression(&["a==1", "b"]);
+        let expected = Wanted {
+            allow: vec![
+                filter(|f| {
+                    f.source_pod = vec!["shop/".into()];
+                    f.experimental.clone_from(&both);
+                }),
+                filter(|f| {
+                    f.destination_pod = vec!["shop/".into()];
+                    f.experimental.clone_from(&both);
+                }),
+            ],
+            deny: vec![filter(|f| f.experimental = expression(&["c"]))],
+            ..Wanted::default()
+        };
+        assert_eq!(found, Ok(expected));
     }
 
     #[test]
