@@ -2,10 +2,15 @@
 //! and HTTP/2, so gRPC, too.
 
 use axum::Router;
+use axum::extract::{Request, State};
+use axum::middleware::{self, Next};
+use axum::response::Response;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
 use hyper_util::service::TowerToHyperService;
+use std::pin::pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, UnixListener};
@@ -18,6 +23,13 @@ const CONNECTIONS_MAX: usize = 128;
 const CALLS_MAX: u32 = 64;
 /// A handshake takes at most this long.
 const HANDSHAKE_MAX: Duration = Duration::from_secs(10);
+/// A connection on which nothing has been answered but refusals is given up after this time:
+/// strangers, who know no token, are not to hold all places.
+const STRANGE_MAX: Duration = if cfg!(test) {
+    Duration::from_millis(500)
+} else {
+    Duration::from_secs(10)
+};
 /// A connection that does not answer is given up after twice this time.
 const KEEP_ALIVE: Duration = Duration::from_secs(20);
 /// After a failure to accept, such as no file descriptors left.
@@ -89,10 +101,27 @@ where
         .keep_alive_interval(KEEP_ALIVE)
         .keep_alive_timeout(KEEP_ALIVE)
         .max_concurrent_streams(CALLS_MAX);
-    let service = TowerToHyperService::new(router);
-    // The other side went away: it knows.
-    let _ = builder
-        .serve_connection_with_upgrades(TokioIo::new(stream), service)
-        .await;
+    let is_welcome = Arc::new(AtomicBool::new(false));
+    let noted = middleware::from_fn_with_state(Arc::clone(&is_welcome), note);
+    let service = TowerToHyperService::new(router.layer(noted));
+    let mut served = pin!(builder.serve_connection_with_upgrades(TokioIo::new(stream), service));
+    // Whoever went away knows it.
+    tokio::select! {
+        _ = &mut served => {}
+        () = tokio::time::sleep(STRANGE_MAX) => {
+            if is_welcome.load(Relaxed) {
+                let _ = served.await;
+            }
+        }
+    }
     drop(place);
+}
+
+/// Notes that a call was answered with more than a refusal.
+async fn note(State(is_welcome): State<Arc<AtomicBool>>, request: Request, next: Next) -> Response {
+    let response = next.run(request).await;
+    if !response.status().is_client_error() {
+        is_welcome.store(true, Relaxed);
+    }
+    response
 }

@@ -78,3 +78,44 @@ fn a_token_opens_as_bearer_and_as_password_and_nothing_else_does() {
         );
     }
 }
+
+#[test]
+fn strangers_who_say_nothing_or_know_no_token_do_not_hold_all_places() {
+    let servers = Servers::new(|| {}).unwrap();
+    let address = servers
+        .start_http(&settings("127.0.0.1:0", Some("open sesame")), routes())
+        .unwrap();
+    // A connection that was let in stays, however long nothing is asked.
+    let mut friend = TcpStream::connect(address).unwrap();
+    let question = b"GET /metrics HTTP/1.1\r\nHost: h\r\nAuthorization: Bearer open sesame\r\n\r\n";
+    friend.write_all(question).unwrap();
+    let mut part = [0; 12];
+    friend.read_exact(&mut part).unwrap();
+    assert_eq!(&part, b"HTTP/1.1 200");
+    let strangers = || -> Vec<TcpStream> {
+        (0..300)
+            .map(|number| {
+                let mut stream = TcpStream::connect(address).unwrap();
+                let said: &[u8] = match number % 3 {
+                    0 => b"",
+                    1 => b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0",
+                    _ => b"GET /metrics HTTP/1.1\r\nHost: h\r\n\r\n",
+                };
+                stream.write_all(said).unwrap();
+                stream
+            })
+            .collect()
+    };
+    let held = strangers();
+    let known = "Authorization: Bearer open sesame\r\n";
+    assert!(ask(address, "any.example", known).starts_with("HTTP/1.1 200 "));
+    drop(held);
+    friend.write_all(question).unwrap();
+    let mut rest = [0; 4096];
+    let mut answer = String::new();
+    while !answer.contains("HTTP/1.1 200") {
+        let count = friend.read(&mut rest).unwrap();
+        assert!(count > 0, "closed after {answer}");
+        answer.push_str(&String::from_utf8_lossy(&rest[..count]));
+    }
+}
