@@ -15,6 +15,8 @@ struct Process {
     resident_bytes: u64,
     virtual_bytes: u64,
     open_files: u64,
+    /// None where there is no bound.
+    open_files_max: Option<u64>,
     threads: u64,
 }
 
@@ -45,6 +47,11 @@ pub(super) fn write(families: &mut Families<'_>, started_seconds: f64) -> fmt::R
             process.open_files,
         )?;
         families.gauge(
+            &format!("{prefix}_max_fds"),
+            "Files and sockets that the daemon may have open.",
+            process.open_files_max.map(|max| (Vec::new(), max as f64)),
+        )?;
+        families.gauge(
             &format!("{prefix}_start_time_seconds"),
             "When the daemon started, in seconds since 1970.",
             [(Vec::new(), started_seconds)],
@@ -63,7 +70,16 @@ fn read() -> Option<Process> {
         &fs::read_to_string("/proc/self/status").ok()?,
     )?;
     process.open_files = fs::read_dir("/proc/self/fd").ok()?.count() as u64;
+    process.open_files_max = open_files_max(&fs::read_to_string("/proc/self/limits").ok()?);
     Some(process)
+}
+
+/// The soft limit: `Max open files  1024  1048576  files`.
+fn open_files_max(limits: &str) -> Option<u64> {
+    let line = limits
+        .lines()
+        .find_map(|line| line.strip_prefix("Max open files"))?;
+    line.split_whitespace().next()?.parse().ok()
 }
 
 fn of_texts(stat: &str, status: &str) -> Option<Process> {
@@ -81,6 +97,7 @@ fn of_texts(stat: &str, status: &str) -> Option<Process> {
         resident_bytes: of_status("VmRSS")? * 1024,
         virtual_bytes: of_status("VmSize")? * 1024,
         open_files: 0,
+        open_files_max: None,
         threads: of_status("Threads")?,
     })
 }
@@ -98,9 +115,16 @@ mod tests {
             resident_bytes: 1 << 20,
             virtual_bytes: 1 << 21,
             open_files: 0,
+            open_files_max: None,
             threads: 9,
         };
         assert_eq!(of_texts(stat, status), Some(expected));
+        let limits = "Limit  Soft  Hard  Units\nMax open files            1024                 4096                 files\n";
+        assert_eq!(open_files_max(limits), Some(1024));
+        assert_eq!(
+            open_files_max("Max open files unlimited unlimited files"),
+            None
+        );
         assert!(read().is_some_and(|process| process.open_files > 0));
     }
 }
