@@ -12,15 +12,16 @@ pub(super) enum Format {
 }
 
 impl Format {
-    /// What the reader asks for, by its `Accept`: OpenMetrics only where it is named.
+    /// What the reader asks for, by its `Accept`: OpenMetrics only where it is named, and not where
+    /// the older one is liked better.
     pub fn accepted(accept: Option<&str>) -> Self {
-        let names = |kind: &str| kind.trim().starts_with("application/openmetrics-text");
-        let is_refused = |kind: &str| kind.split(';').any(|part| part.trim() == "q=0");
-        let wanted = accept.unwrap_or("").split(',');
-        match wanted
-            .into_iter()
-            .any(|kind| names(kind) && !is_refused(kind))
-        {
+        let liked = |name: &str| {
+            let kinds = accept.unwrap_or("").split(',').map(str::trim);
+            let weights = kinds.filter(|kind| kind.starts_with(name)).map(weight);
+            weights.fold(0.0, f32::max)
+        };
+        let open = liked("application/openmetrics-text");
+        match open > 0.0 && open >= liked("text/plain") {
             true => Self::OpenMetrics,
             false => Self::Plain,
         }
@@ -33,6 +34,15 @@ impl Format {
             Self::Plain => "text/plain; version=0.0.4; charset=utf-8",
         }
     }
+}
+
+/// How much a kind is liked, from 0 to 1. [RFC 9110 §12.4.2]
+fn weight(kind: &str) -> f32 {
+    let parts = kind.split(';').map(str::trim);
+    let mut weights = parts.filter_map(|part| part.strip_prefix("q="));
+    weights
+        .next()
+        .map_or(1.0, |weight| weight.parse().unwrap_or(0.0))
 }
 
 /// Turns OpenMetrics into the older text: there a counter's family has the name of its samples,
@@ -72,6 +82,17 @@ mod tests {
             (Some("text/plain"), Format::Plain),
             (Some(prometheus), Format::OpenMetrics),
             (Some("application/openmetrics-text;q=0"), Format::Plain),
+            (Some("application/openmetrics-text; q=0.0"), Format::Plain),
+            (
+                Some(
+                    "text/plain;version=0.0.4;q=0.6,application/openmetrics-text;version=1.0.0;q=0.5",
+                ),
+                Format::Plain,
+            ),
+            (
+                Some("application/openmetrics-text, text/plain"),
+                Format::OpenMetrics,
+            ),
         ] {
             assert_eq!(Format::accepted(accept), format, "{accept:?}");
         }
