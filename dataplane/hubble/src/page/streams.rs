@@ -17,7 +17,14 @@ const STREAMS_MAX: usize = 64;
 /// Messages that wait for a slow browser: then whoever tells waits, too.
 const WAITING_MAX: usize = 2;
 
-/// Who listens has left.
+/// How long a browser may take nothing before its place is given to another.
+const STALL_MAX: Duration = if cfg!(test) {
+    Duration::from_millis(200)
+} else {
+    Duration::from_secs(30)
+};
+
+/// Who listens has left, or does not listen.
 #[derive(Debug)]
 pub(super) struct HasLeft;
 
@@ -44,7 +51,8 @@ impl Teller {
             .event(kind)
             .json_data(what)
             .map_err(|_| HasLeft)?;
-        self.sender.send(Ok(event)).await.map_err(|_| HasLeft)
+        let sent = tokio::time::timeout(STALL_MAX, self.sender.send(Ok(event))).await;
+        sent.map_err(|_| HasLeft)?.map_err(|_| HasLeft)
     }
 
     /// Waits, unless the other side leaves.
@@ -72,4 +80,27 @@ pub(super) fn serve<F: Future<Output = ()> + Send + 'static>(
     }));
     let stream = Sse::new(ReceiverStream::new(receiver)).keep_alive(KeepAlive::default());
     ([(header::CACHE_CONTROL, "no-store")], stream).into_response()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_browser_that_takes_nothing_loses_its_place() {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build();
+        runtime.expect("a runtime").block_on(async {
+            let streams = Streams::default();
+            let talk =
+                |teller: Teller| async move { while teller.tell("news", &1).await.is_ok() {} };
+            let silent: Vec<Response> = (0..STREAMS_MAX).map(|_| serve(&streams, talk)).collect();
+            let refused = serve(&streams, talk);
+            assert_eq!(refused.status(), StatusCode::SERVICE_UNAVAILABLE);
+            tokio::time::sleep(4 * STALL_MAX).await;
+            assert_eq!(serve(&streams, talk).status(), StatusCode::OK);
+            drop(silent);
+        });
+    }
 }
