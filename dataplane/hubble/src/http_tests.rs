@@ -119,3 +119,34 @@ fn strangers_who_say_nothing_or_know_no_token_do_not_hold_all_places() {
         answer.push_str(&String::from_utf8_lossy(&rest[..count]));
     }
 }
+
+#[test]
+fn a_request_without_an_end_is_refused() {
+    let servers = Servers::new(|| {}).unwrap();
+    let address = servers
+        .start_http(&settings("127.0.0.1:0", None), routes())
+        .unwrap();
+    let long = "x".repeat(1 << 16);
+    for start in [
+        format!(
+            "GET /{} HTTP/1.1\r\nHost: localhost\r\n\r\n",
+            long.repeat(2)
+        ),
+        format!(
+            "GET / HTTP/1.1\r\nHost: localhost\r\nA: {}",
+            long.repeat(32)
+        ),
+    ] {
+        let mut stream = TcpStream::connect(address).unwrap();
+        // It may hang up before it has heard everything.
+        let _ = stream.write_all(start.as_bytes());
+        let mut answer = Vec::new();
+        let _ = stream.read_to_end(&mut answer);
+        let answer = String::from_utf8_lossy(&answer);
+        let is_refused = ["HTTP/1.1 414 ", "HTTP/1.1 431 "]
+            .iter()
+            .any(|refusal| answer.starts_with(refusal));
+        assert!(answer.is_empty() || is_refused, "{answer}");
+    }
+    assert!(ask(address, "localhost", "").ends_with("counted\n"));
+}
