@@ -2,6 +2,7 @@
 
 use crate::control::SLOTS_MAX;
 use portcullis_engine::{Drop, EndpointIndex, Gauge, Limit};
+use portcullis_hubble::metrics::BATCH_STEPS;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 /// Counters of one worker. Only its thread adds, so a plain load and store is enough.
@@ -63,6 +64,10 @@ pub struct WorkerCounters {
     pub kicks: Counter,
     /// Nanoseconds of turns in which there was something to do.
     pub busy_ns: Counter,
+    /// Turns by the frames that they took: 1, up to 2, up to 4, and so on; the last more than that.
+    pub batches: [Counter; BATCH_STEPS],
+    /// Frames that those turns took.
+    pub taken: Counter,
 }
 
 /// What one interface asks of its worker. Belongs to a place, not to who has it now.
@@ -131,11 +136,23 @@ impl Default for WorkerCounters {
             sleeps: Counter::default(),
             kicks: Counter::default(),
             busy_ns: Counter::default(),
+            batches: Default::default(),
+            taken: Counter::default(),
         }
     }
 }
 
 impl WorkerCounters {
+    /// Counts a turn that took frames.
+    pub fn took(&self, frames: usize) {
+        let Some(above_one) = frames.checked_sub(1) else {
+            return;
+        };
+        let step = (usize::BITS - above_one.leading_zeros()) as usize;
+        self.batches[step.min(BATCH_STEPS - 1)].add(1);
+        self.taken.add(frames as u64);
+    }
+
     /// Counts a dropped packet.
     pub fn dropped(&self, reason: Drop) {
         let counter = &self.drops[reason as usize];

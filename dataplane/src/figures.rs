@@ -1,15 +1,15 @@
 //! The daemon in numbers, for metrics.
 
-use crate::counters::WorkerCounters;
+use crate::counters::{Counter, WorkerCounters};
 use crate::status::{EndpointStatus, Status};
 use crate::status_view::StatusView;
 use portcullis_engine::Drop;
 use portcullis_hubble::metrics::{
-    EndpointFigures, Figures, LimitFigures, MemoryFigures, RecordFigures, WorkerFigures,
+    Delays, EndpointFigures, Figures, LimitFigures, MemoryFigures, RecordFigures, WorkerFigures,
 };
 
 /// What happened since the start that status shows only as long as it lasts.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct Tally {
     /// States of the documents that were put into force.
     pub accepted: u64,
@@ -23,6 +23,8 @@ pub struct Tally {
     pub document_warnings: u64,
     /// Warnings about destinations that run out of ports.
     pub port_warnings: u64,
+    /// How long documents took from when they were read until they were in force.
+    pub delays: Delays,
 }
 
 impl Tally {
@@ -48,6 +50,7 @@ pub fn figures(view: &StatusView) -> Figures {
         changes_accepted: tally.accepted,
         changes_refused: tally.refused,
         errors_now: status.errors.len() as u64,
+        delays: tally.delays,
         messages: tally.messages().to_vec(),
         policies: status.documents.policies as u64,
         rules: status.rules.len() as u64,
@@ -123,6 +126,8 @@ fn worker(index: u16, counters: &WorkerCounters) -> WorkerFigures {
         sleeps: counters.sleeps.get(),
         kicks: counters.kicks.get(),
         busy_ns: counters.busy_ns.get(),
+        taken: counters.taken.get(),
+        batches: counters.batches.each_ref().map(Counter::get),
     }
 }
 

@@ -20,6 +20,7 @@ use crate::xdp::Redirect;
 use jiff::Timestamp;
 use portcullis_engine::{CrowdedDestination, Drop, EndpointKind, Limit, RuleHits, Snapshot};
 use portcullis_hubble::AgentLog;
+use portcullis_hubble::metrics::MetricsSettings;
 use portcullis_policy::{Direction, Generation, Tables};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -65,6 +66,9 @@ struct Inner {
     rates: Vec<(f64, f64)>,
     busy_percent: Vec<f64>,
     sampled: Option<Instant>,
+    /// When the documents that are being put into force were read.
+    read: Option<Instant>,
+    metrics: Option<Arc<MetricsSettings>>,
     /// The generation whose endpoints have been made what it asks for.
     shown: Generation,
 }
@@ -127,8 +131,14 @@ impl StatusView {
         }
     }
 
-    /// Documents were accepted.
-    pub fn accept(&self, config: &Config, documents: DocumentsStatus, warnings: Vec<String>) {
+    /// Documents were accepted that were read at `read`.
+    pub fn accept(
+        &self,
+        config: &Config,
+        documents: DocumentsStatus,
+        warnings: Vec<String>,
+        read: Instant,
+    ) {
         for warning in &warnings {
             eprintln!("warning: {warning}");
         }
@@ -137,6 +147,10 @@ impl StatusView {
         inner.tally.accepted += 1;
         inner.tally.document_warnings += warnings.len() as u64;
         inner.revision_accepted = inner.revision + 1;
+        inner.read = Some(read);
+        if inner.metrics.as_deref() != Some(&config.metrics) {
+            inner.metrics = Some(Arc::new(config.metrics.clone()));
+        }
         inner.status.documents = documents;
         inner.status.warnings = warnings;
         inner.status.node = NodeStatus {
@@ -286,6 +300,9 @@ impl StatusView {
         inner.shown = snapshot.generation;
         // Only now: who waits for a revision waits until it is in force.
         inner.revision = inner.revision.max(inner.revision_accepted);
+        if let Some(read) = inner.read.take() {
+            inner.tally.delays.note(read.elapsed());
+        }
         inner.status.identities = identities;
         if slots.refused > 0 {
             let fault = format!(
@@ -366,6 +383,12 @@ impl StatusView {
             }
         }
         limits
+    }
+
+    /// What is to be counted; None before documents were accepted.
+    #[must_use]
+    pub fn metrics(&self) -> Option<Arc<MetricsSettings>> {
+        self.lock().metrics.clone()
     }
 
     /// What happened since the start.

@@ -194,6 +194,7 @@ impl Control {
 
     /// New documents: all of them take effect, or none. Says which.
     fn take_documents(&mut self, state: Result<SourceState, SourceError>) -> bool {
+        let read = Instant::now();
         let state = match state {
             Ok(state) => state,
             Err(error) => {
@@ -243,7 +244,7 @@ impl Control {
         self.facts = facts;
         self.tables = Some(Arc::new(tables));
         self.view
-            .accept(&self.config, self.documents.counts(), warnings);
+            .accept(&self.config, self.documents.counts(), warnings, read);
         self.is_stale = false;
         self.apply();
         true

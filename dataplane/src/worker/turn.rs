@@ -95,6 +95,7 @@ impl Worker {
             let has_worked = commands + passed + received > 0;
             let ended = now();
             if has_worked {
+                self.counters.took(passed + received);
                 is_alone = company.is_alone(ended);
                 manners.note((passed + received) as u64, self.taken_bytes, ended);
                 self.share_out(received, ended.0.saturating_sub(moment.0));

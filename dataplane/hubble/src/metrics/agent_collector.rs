@@ -126,6 +126,12 @@ fn write_policy(families: &mut Families<'_>, figures: &Figures) -> fmt::Result {
         "The generation of policy that was published last.",
         figures.generation,
     )?;
+    let (buckets, seconds) = figures.delays.told();
+    families.histogram(
+        "cilium_policy_implementation_delay",
+        "Seconds from when documents were read until every worker and endpoint applied them.",
+        [(label("source", "directory"), buckets, seconds)],
+    )?;
     families.counter(
         "cilium_policy_change",
         "Changes of the documents: put into force, or refused as a whole.",

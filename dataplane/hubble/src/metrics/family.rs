@@ -51,6 +51,29 @@ impl Families<'_> {
         Ok(())
     }
 
+    /// Writes a histogram: for each sample its labels, upper bounds with how many are within each and
+    /// no lower one, and the sum.
+    pub fn histogram<'l>(
+        &mut self,
+        name: &str,
+        help: &str,
+        samples: impl IntoIterator<Item = (Labels<'l>, Vec<(f64, u64)>, f64)>,
+    ) -> fmt::Result {
+        let mut family = self
+            .0
+            .encode_descriptor(name, help, None, MetricType::Histogram)?;
+        for (labels, buckets, sum) in samples {
+            let count = buckets.iter().map(|(_, count)| count).sum();
+            match labels.is_empty() {
+                true => family.encode_histogram::<NoLabelSet>(sum, count, &buckets, None)?,
+                false => family
+                    .encode_family(&labels)?
+                    .encode_histogram::<NoLabelSet>(sum, count, &buckets, None)?,
+            }
+        }
+        Ok(())
+    }
+
     /// Writes a gauge of one sample without labels.
     pub fn number(&mut self, name: &str, help: &str, value: u64) -> fmt::Result {
         self.gauge(name, help, [(Labels::new(), value as f64)])

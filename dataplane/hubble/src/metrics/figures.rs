@@ -1,5 +1,7 @@
 //! What the daemon knows of itself, in numbers; the daemon fills it in when somebody asks.
 
+use std::time::Duration;
+
 /// The daemon at one moment.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Figures {
@@ -15,6 +17,8 @@ pub struct Figures {
     pub changes_refused: u64,
     /// Faults of documents that are refused now.
     pub errors_now: u64,
+    /// How long documents took from when they were read until all of the daemon applied them.
+    pub delays: Delays,
     /// What was warned of and what failed since the start: subsystem, level, count.
     pub messages: Vec<(&'static str, &'static str, u64)>,
     /// Policies in force.
@@ -39,6 +43,44 @@ pub struct Figures {
     pub records: RecordFigures,
 }
 
+/// Upper bounds of how long something took, in seconds; the last is none.
+const DELAY_BOUNDS: [f64; 10] = [
+    0.001,
+    0.005,
+    0.01,
+    0.05,
+    0.1,
+    0.5,
+    1.0,
+    5.0,
+    10.0,
+    f64::INFINITY,
+];
+
+/// How long something took, each time.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct Delays {
+    /// Within each bound and not within the one before.
+    counts: [u64; DELAY_BOUNDS.len()],
+    seconds: f64,
+}
+
+impl Delays {
+    /// Counts one.
+    pub fn note(&mut self, delay: Duration) {
+        let seconds = delay.as_secs_f64();
+        let place = DELAY_BOUNDS.iter().position(|bound| seconds <= *bound);
+        self.counts[place.unwrap_or(DELAY_BOUNDS.len() - 1)] += 1;
+        self.seconds += seconds;
+    }
+
+    /// Upper bounds with their counts, and the sum in seconds.
+    pub(super) fn told(&self) -> (Vec<(f64, u64)>, f64) {
+        let buckets = DELAY_BOUNDS.into_iter().zip(self.counts);
+        (buckets.collect(), self.seconds)
+    }
+}
+
 /// One interface.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct EndpointFigures {
@@ -53,6 +95,9 @@ pub struct EndpointFigures {
     /// Addresses of IPv4 and of IPv6 behind it.
     pub addresses: [u64; 2],
 }
+
+/// Steps in which the frames of a turn are counted: up to 256 and more.
+pub const BATCH_STEPS: usize = 10;
 
 /// One worker.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -89,6 +134,10 @@ pub struct WorkerFigures {
     pub kicks: u64,
     /// Nanoseconds of turns in which there was something to do.
     pub busy_ns: u64,
+    /// Turns by the frames that they took: 1, up to 2, up to 4, and so on; the last more than that.
+    pub batches: [u64; BATCH_STEPS],
+    /// Frames that those turns took, those that other workers handed over included.
+    pub taken: u64,
 }
 
 /// One bound of one worker.

@@ -21,7 +21,8 @@ mod world_options;
 mod tests;
 
 pub use figures::{
-    EndpointFigures, Figures, LimitFigures, MemoryFigures, RecordFigures, WorkerFigures,
+    BATCH_STEPS, Delays, EndpointFigures, Figures, LimitFigures, MemoryFigures, RecordFigures,
+    WorkerFigures,
 };
 pub use router::{Metrics, router};
 pub use settings::{Enabled, MetricsSettings};

@@ -1,7 +1,7 @@
 //! What no other dataplane has to tell: rings, tables, generations, translations, workers.
 
 use super::family::{Families, Labels, label};
-use super::figures::{Figures, LimitFigures, WorkerFigures};
+use super::figures::{BATCH_STEPS, Figures, LimitFigures, WorkerFigures};
 use std::fmt;
 
 /// A counter of each worker: name, help, value.
@@ -90,6 +90,18 @@ pub(super) fn write(families: &mut Families<'_>, figures: &Figures) -> fmt::Resu
             .workers
             .iter()
             .map(|worker| (label("worker", worker.index), worker.busy_ns as f64 / 1e9)),
+    )?;
+    families.histogram(
+        "portcullis_worker_batch_frames",
+        "Turns of the worker's loop that took frames, from rings or from other workers, by how many they took.",
+        figures.workers.iter().map(|worker| {
+            let buckets = worker.batches.iter().enumerate().map(|(step, count)| {
+                let is_last = step == BATCH_STEPS - 1;
+                let bound = if is_last { f64::INFINITY } else { f64::from(1_u32 << step) };
+                (bound, *count)
+            });
+            (label("worker", worker.index), buckets.collect(), worker.taken as f64)
+        }),
     )?;
     families.counter(
         "portcullis_worker_checksums",

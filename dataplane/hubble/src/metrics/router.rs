@@ -14,6 +14,7 @@ use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
+use jiff::Timestamp;
 use portcullis_observe::Event;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::DescriptorEncoder;
@@ -134,6 +135,18 @@ impl Collector for NodeCollector {
         let mut families = Families(encoder);
         agent_collector::write(&mut families, &figures)?;
         own_collector::write(&mut families, &figures)?;
+        let oldest = self.sources.history.oldest_time();
+        let age = oldest.map_or(0.0, |oldest| {
+            Timestamp::now()
+                .duration_since(oldest)
+                .as_secs_f64()
+                .max(0.0)
+        });
+        families.gauge(
+            "portcullis_history_seconds",
+            "How far back the history goes: the age of the oldest record that can be looked at, on disk or in memory.",
+            [(Vec::new(), age)],
+        )?;
         for (name, help, count) in self.exported.all() {
             families.counter(name, help, [(Vec::new(), count)])?;
         }
