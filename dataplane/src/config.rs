@@ -330,7 +330,7 @@ impl Config {
             self.nat_sessions_max != new.nat_sessions_max,
         );
         compare("timeouts", self.timeouts != new.timeouts);
-        compare("metrics", self.metrics != new.metrics);
+        compare("metrics.listen", self.metrics.listen != new.metrics.listen);
         compare("export", self.export != new.export);
         compare("hubble", self.hubble != new.hubble);
         compare("http", self.http != new.http);
@@ -361,6 +361,8 @@ impl Config {
             .clone_from(&new.masquerade_excluded_cidrs);
         self.nat_ports = new.nat_ports;
         self.egress_ports = new.egress_ports;
+        self.metrics.enabled.clone_from(&new.metrics.enabled);
+        self.metrics.series_max = new.metrics.series_max;
         self.node_port_addresses
             .clone_from(&new.node_port_addresses);
     }

@@ -6,7 +6,7 @@ use crate::observe::{History, Names};
 use crate::status_view::StatusView;
 use crate::telemetry;
 use jiff::Timestamp;
-use portcullis_hubble::metrics::Figures;
+use portcullis_hubble::metrics::{Figures, MetricsSettings};
 use portcullis_hubble::{Agent, AgentLog, NodeName, Servers, Sources};
 use std::path::Path;
 use std::sync::Arc;
@@ -19,6 +19,10 @@ struct Running(Arc<StatusView>);
 impl Agent for Running {
     fn names(&self) -> Arc<Names> {
         self.0.names_now()
+    }
+
+    fn metrics_settings(&self) -> Option<Arc<MetricsSettings>> {
+        self.0.metrics()
     }
 
     fn figures(&self) -> Figures {

@@ -213,6 +213,14 @@ fn prometheus_finds_nothing_to_object_to() {
     ));
     assert!(open.contains("content-type: application/openmetrics-text; version=1.0.0"));
     assert!(open.ends_with("# EOF\n"));
+    // Prometheus' own reader of it asks for times, which a scrape has none of.
+    let read = format!(
+        "curl -sSf -H Accept:application/openmetrics-text {LISTEN} | \
+         awk '/^#/ {{ print; next }} {{ print $0, 1700000000 }}' > /run/open && \
+         promtool tsdb create-blocks-from openmetrics /run/open /run/blocks"
+    );
+    let read = lab.node.run_words(&["sh", "-c", &read]);
+    assert!(read.is_success, "{}{}", read.stdout, read.stderr);
     // Beside the page they are the same.
     let beside = lab.node.must("curl -sSfi http://127.0.0.1:4240/metrics");
     assert!(beside.contains("content-type: text/plain; version=0.0.4"));
@@ -230,6 +238,11 @@ fn prometheus_finds_nothing_to_object_to() {
             1,
         ),
         ("portcullis_ready", &[], 1),
+        (
+            "cilium_policy_implementation_delay_count",
+            &[r#"source="directory""#],
+            samples("cilium_policy_change_total", &[r#"outcome="success""#]),
+        ),
         ("cilium_policy", &[], 2),
         ("cilium_policy_max_revision", &[], lab.status().generation()),
     ] {
@@ -243,6 +256,54 @@ fn prometheus_finds_nothing_to_object_to() {
     );
     assert!(samples("portcullis_document_errors", &[]) > 0);
     assert!(samples("cilium_process_resident_memory_bytes", &[]) > 1 << 20);
+    assert!(samples("process_max_fds", &[]) >= samples("process_open_fds", &[]));
+    let batches = samples("portcullis_worker_batch_frames_count", &[]);
+    let frames = samples("portcullis_worker_batch_frames_sum", &[]);
+    assert!(batches > 0 && frames >= batches, "{frames} in {batches}");
+    std::thread::sleep(Duration::from_secs(1));
+    assert!(samples("portcullis_history_seconds", &[]) >= 1);
+}
+
+/// As an operator edits Cilium's dynamic-metrics.yaml.
+#[test]
+fn other_metrics_are_counted_from_the_moment_the_settings_say_so() {
+    let Some(cluster) = cluster(METRICS) else {
+        return;
+    };
+    let lab = &cluster.lab;
+    assert!(cluster.stranger.gets_nothing("http://10.0.1.10/"));
+    let samples = |name: &str, labels: &[&str]| Scrape::of(lab).sum(name, labels);
+    eventually("a drop is counted", || {
+        samples("hubble_drop_total", &[r#"source="frontend/stranger""#]) > 0
+    });
+    let filtered = "{name: drop, contextOptions: [{name: destinationContext, values: [pod-name]}], \
+                    excludeFilters: [{destination_port: ['80']}]}";
+    let change = |text: &str| {
+        text.replace(
+            "drop:sourceContext=pod|reserved-identity;labelsContext=destination_pod,traffic_direction",
+            filtered,
+        )
+    };
+    lab.edit("config.yaml", change);
+    let warnings = lab.portcullis(&["status", "-o", "json"]).stdout;
+    assert!(!warnings.contains("needs a restart"), "{warnings}");
+    eventually("what was counted otherwise is gone", || {
+        samples("hubble_drop_total", &[]) == 0
+    });
+    // What has other settings began anew; the rest went on.
+    assert!(samples("hubble_flows_processed_total", &[]) > 0);
+    assert!(cluster.stranger.gets_nothing("http://10.0.1.10/"));
+    assert!(cluster.stranger.gets_nothing("http://10.0.1.10:81/"));
+    let to_api = [r#"reason="POLICY_DENIED""#, r#"destination="api""#];
+    eventually("the other port is counted", || {
+        samples("hubble_drop_total", &to_api) > 0
+    });
+    let denied = || {
+        lab.observe("--verdict DROPPED --to-port 81")
+            .lines()
+            .count() as u64
+    };
+    assert_eq!(samples("hubble_drop_total", &to_api), 2 * denied());
 }
 
 #[test]

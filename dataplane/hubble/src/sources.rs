@@ -1,7 +1,7 @@
 //! What the servers read; the daemon makes it.
 
 use crate::agent_log::AgentLog;
-use crate::metrics::Figures;
+use crate::metrics::{Figures, MetricsSettings};
 use jiff::Timestamp;
 use portcullis_observe::{History, Home, Names};
 use std::sync::Arc;
@@ -10,6 +10,11 @@ use std::sync::Arc;
 pub trait Agent: Send + Sync + 'static {
     /// Policy, pods and services that are in force now.
     fn names(&self) -> Arc<Names>;
+
+    /// What is to be counted now; none unless that may change.
+    fn metrics_settings(&self) -> Option<Arc<MetricsSettings>> {
+        None
+    }
 
     /// The daemon in numbers; none unless it knows some.
     fn figures(&self) -> Figures {

@@ -8,18 +8,26 @@ use std::time::{Duration, Instant};
 
 /// Events that are counted before a scrape may look.
 const BATCH: usize = 1024;
-/// How often it is looked which pods are gone.
+/// How often it is looked which pods are gone, and what is to be counted.
 const PERIOD: Duration = Duration::from_secs(1);
 
 /// Counts until the history is closed.
 pub(super) fn run(mut reader: Reader, sources: &Sources, counts: &SharedCounts) {
     let mut looked = Instant::now();
+    let mut in_force = None;
     while reader.wait(PERIOD) {
         while take(&mut reader, counts) {}
         if looked.elapsed() >= PERIOD {
             looked = Instant::now();
             let names = sources.agent.names();
-            counts.lock().forget_pods(&names, looked);
+            counts.lock().forget_gone(&names, looked);
+            let wanted = sources.agent.metrics_settings();
+            if wanted != in_force
+                && let Some(settings) = &wanted
+            {
+                counts.lock().change(settings);
+            }
+            in_force = wanted;
         }
     }
 }

@@ -37,10 +37,25 @@ const NAMINGS: [(&str, Naming); 10] = [
     ("app", Naming::App),
 ];
 
+/// What a series goes with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
+pub(super) enum Owner {
+    /// Nothing: it stays.
+    #[default]
+    Nobody,
+    /// The last pod of a workload: of each run of a job there is another.
+    Workload,
+    /// One pod.
+    Pod,
+}
+
 impl Naming {
-    /// Whether each pod has another: such series go when their pod goes.
-    const fn is_of_one_pod(self) -> bool {
-        matches!(self, Self::Pod | Self::PodName | Self::Ip)
+    const fn owner(self) -> Owner {
+        match self {
+            Self::Pod | Self::PodName | Self::Ip => Owner::Pod,
+            Self::Workload | Self::WorkloadName => Owner::Workload,
+            _ => Owner::Nobody,
+        }
     }
 }
 
@@ -63,8 +78,12 @@ pub(super) enum Part {
 }
 
 impl Part {
-    const fn is_of_one_pod(self) -> bool {
-        matches!(self, Self::Pod | Self::Ip)
+    const fn owner(self) -> Owner {
+        match self {
+            Self::Pod | Self::Ip => Owner::Pod,
+            Self::Workload => Owner::Workload,
+            _ => Owner::Nobody,
+        }
     }
 }
 
@@ -123,11 +142,11 @@ pub(super) struct Context {
     labels: Vec<(&'static str, Label)>,
 }
 
-/// Which of the two ends a key names so closely that it goes with the pod.
+/// What of the two ends a key names so closely that it goes with it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(super) struct Bound {
-    pub source: bool,
-    pub destination: bool,
+    pub source: Owner,
+    pub destination: Owner,
 }
 
 impl Context {
@@ -174,11 +193,11 @@ impl Context {
             match label {
                 Label::Source(part) => {
                     naming::write_part(key, source, *part);
-                    bound.source |= part.is_of_one_pod();
+                    bound.source = bound.source.max(part.owner());
                 }
                 Label::Destination(part) => {
                     naming::write_part(key, destination, *part);
-                    bound.destination |= part.is_of_one_pod();
+                    bound.destination = bound.destination.max(part.owner());
                 }
                 Label::Direction => key.push_str(match direction {
                     Some(Direction::Egress) => "egress",
@@ -187,7 +206,7 @@ impl Context {
                 }),
             }
         }
-        for (context, party, is_bound) in [
+        for (context, party, owner) in [
             (&self.source, source, &mut bound.source),
             (&self.destination, destination, &mut bound.destination),
         ] {
@@ -197,7 +216,7 @@ impl Context {
             key.push(SEPARATOR);
             let mut ways = context.namings(direction).iter();
             if let Some(way) = ways.find(|way| naming::write(key, party, **way)) {
-                *is_bound |= way.is_of_one_pod();
+                *owner = way.owner().max(*owner);
             }
         }
         bound

@@ -1,7 +1,7 @@
 //! Hubble's metrics, and which events each of them counts.
 
 use super::context::SEPARATOR;
-use super::series::Key;
+use super::series::{self, Key};
 use super::world_options::{Port, WorldOptions};
 use crate::icmp;
 use portcullis_engine::{Ending, Record, RecordKind, TcpFlags};
@@ -20,8 +20,18 @@ pub(super) enum Metric {
     PortDistribution,
     Policy,
     FlowsToWorld(WorldOptions),
+    Handshake,
     Dns,
     Http,
+}
+
+/// Who sent what a record tells of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Sender {
+    /// Its source.
+    Source,
+    /// Its destination: the record tells of the answer, too.
+    Destination,
 }
 
 /// Names that Hubble knows and that count nothing here, and why.
@@ -33,7 +43,7 @@ const RESERVED: [(&str, &str); 3] = [
 
 impl Metric {
     /// All of them; names and HTTP are seen once a proxy is there.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Flow,
         Self::Drop,
         Self::Tcp,
@@ -41,6 +51,7 @@ impl Metric {
         Self::PortDistribution,
         Self::Policy,
         Self::FlowsToWorld(WorldOptions::NONE),
+        Self::Handshake,
         Self::Dns,
         Self::Http,
     ];
@@ -55,6 +66,7 @@ impl Metric {
             Self::PortDistribution => "port-distribution",
             Self::Policy => "policy",
             Self::FlowsToWorld(_) => "flows-to-world",
+            Self::Handshake => "handshake",
             Self::Dns => "dns",
             Self::Http => "http",
         }
@@ -98,6 +110,7 @@ impl Metric {
             Self::Policy => &["direction", "match", "action"],
             Self::FlowsToWorld(options) if options.port => &["protocol", "verdict", "port"],
             Self::FlowsToWorld(_) => &["protocol", "verdict"],
+            Self::Handshake => &["family"],
             Self::Dns => &["rcode", "qtypes", "ips_returned"],
             Self::Http => &["method", "protocol", "status", "reporter"],
         }
@@ -116,11 +129,11 @@ impl Metric {
             )],
             Self::Tcp => &[(
                 "hubble_tcp_flags",
-                "Forwarded TCP packets that open or end a connection, by flag: one SYN a connection; SYN-ACK, FIN and RST once it has ended.",
+                "Forwarded TCP packets that open or end a connection, by flag: one SYN a connection; SYN-ACK, whose source is who answered, FIN and RST once it has ended.",
             )],
             Self::Icmp => &[(
                 "hubble_icmp",
-                "Forwarded ICMP messages by type: the first of each exchange, and one reply once it has ended.",
+                "Forwarded ICMP messages by type: the first of each exchange, and one reply, whose source is who answered, once it has ended.",
             )],
             Self::PortDistribution => &[(
                 "hubble_port_distribution",
@@ -133,6 +146,10 @@ impl Metric {
             Self::FlowsToWorld(_) => &[(
                 "hubble_flows_to_world",
                 "Events of flows to addresses outside the cluster, without replies; of drops those of policy, with any-drop all. With syn-only, packets that open a TCP connection.",
+            )],
+            Self::Handshake => &[(
+                "portcullis_handshake_seconds",
+                "Seconds from the SYN of a TCP connection to its answer, as seen here; counted once it has ended.",
             )],
             Self::Dns => &[
                 (
@@ -161,9 +178,9 @@ impl Metric {
         }
     }
 
-    /// Gives `count` the values of the labels before those of the context, once for each time that
-    /// the event counts.
-    pub fn rule(self, seen: &Sighting<'_>, key: &mut Key, mut count: impl FnMut(&mut Key)) {
+    /// Gives `count` the values of the labels before those of the context, and who sent it, once for
+    /// each time that the event counts.
+    pub fn rule(self, seen: &Sighting<'_>, key: &mut Key, mut count: impl FnMut(&mut Key, Sender)) {
         let record = &seen.event.record;
         match self {
             Self::Flow => {
@@ -175,26 +192,26 @@ impl Metric {
                     Aspect::Drop(_) => ("Drop", ""),
                 };
                 fill(key, &[protocol(record), kind, subtype, verdict(seen)]);
-                count(key);
+                count(key, Sender::Source);
             }
             Self::Drop => {
                 if let Some(drop) = seen.drop() {
                     fill(key, &[DropReason::of(drop).name, protocol(record)]);
-                    count(key);
+                    count(key, Sender::Source);
                 }
             }
             Self::Tcp => {
-                for flag in tcp_flags(seen).into_iter().flatten() {
+                for (flag, sender) in tcp_flags(seen).into_iter().flatten() {
                     fill(key, &[flag, family(record)]);
-                    count(key);
+                    count(key, sender);
                 }
             }
             Self::Icmp => {
-                if let Some((kind, code)) = icmp_message(seen) {
+                if let Some(((kind, code), sender)) = icmp_message(seen) {
                     fill(key, &[family(record), ""]);
                     icmp::write_name(&mut key.text, record.protocol, kind, code);
                     key.fixed = key.text.len();
-                    count(key);
+                    count(key, sender);
                 }
             }
             Self::PortDistribution => {
@@ -202,7 +219,7 @@ impl Metric {
                     fill(key, &[protocol(record)]);
                     // There may be as many ports as pods, or more.
                     let _ = write!(key.text, "{SEPARATOR}{port}");
-                    count(key);
+                    count(key, Sender::Source);
                 }
             }
             Self::Policy => {
@@ -214,7 +231,7 @@ impl Metric {
                         Direction::Ingress => "ingress",
                     };
                     fill(key, &[direction, matched(seen), action(seen)]);
-                    count(key);
+                    count(key, Sender::Source);
                 }
             }
             Self::FlowsToWorld(options) => {
@@ -224,10 +241,32 @@ impl Metric {
                         // There may be as many ports as pods, or more.
                         let _ = write!(key.text, "{SEPARATOR}{}", Port(record));
                     }
-                    count(key);
+                    count(key, Sender::Source);
+                }
+            }
+            Self::Handshake => {
+                if self.observed(record).is_some() && is_forwarded_packet(seen) {
+                    fill(key, &[family(record)]);
+                    count(key, Sender::Source);
                 }
             }
             Self::Dns | Self::Http => {}
+        }
+    }
+
+    /// Microseconds that an event is counted with, for what is counted by how long it took.
+    pub fn observed(self, record: &Record) -> Option<u32> {
+        let is_counted = self == Self::Handshake
+            && record.protocol == Some(Protocol::Tcp)
+            && matches!(record.kind, RecordKind::End(_));
+        Some(record.totals.round_trip_us).filter(|time| is_counted && *time > 0)
+    }
+
+    /// Lines of the exposition for each series.
+    pub const fn lines(self) -> usize {
+        match self {
+            Self::Handshake => series::TIME_BOUNDS.len() + 2,
+            _ => 1,
         }
     }
 }
@@ -240,7 +279,8 @@ fn is_forwarded_packet(seen: &Sighting<'_>) -> bool {
 
 /// The flags that the packet of a record carries. The end of a connection is told without a packet,
 /// but how it ended tells which were sent.
-fn tcp_flags(seen: &Sighting<'_>) -> [Option<&'static str>; 3] {
+fn tcp_flags(seen: &Sighting<'_>) -> [Option<(&'static str, Sender)>; 3] {
+    use Sender::{Destination, Source};
     let record = &seen.event.record;
     if record.protocol != Some(Protocol::Tcp) || !is_forwarded_packet(seen) {
         return [None; 3];
@@ -251,17 +291,17 @@ fn tcp_flags(seen: &Sighting<'_>) -> [Option<&'static str>; 3] {
             let is_answer = flags.has(TcpFlags::ACK);
             let opening = if is_answer { "SYN-ACK" } else { "SYN" };
             [
-                flags.has(TcpFlags::SYN).then_some(opening),
-                flags.has(TcpFlags::FIN).then_some("FIN"),
-                flags.has(TcpFlags::RST).then_some("RST"),
+                flags.has(TcpFlags::SYN).then_some((opening, Source)),
+                flags.has(TcpFlags::FIN).then_some(("FIN", Source)),
+                flags.has(TcpFlags::RST).then_some(("RST", Source)),
             ]
         }
         RecordKind::End(ending) => {
             let is_answered = record.totals.packets[1] > 0 && ending != Ending::Unanswered;
             [
-                is_answered.then_some("SYN-ACK"),
-                (ending == Ending::Finished).then_some("FIN"),
-                (ending == Ending::Reset).then_some("RST"),
+                is_answered.then_some(("SYN-ACK", Destination)),
+                (ending == Ending::Finished).then_some(("FIN", Source)),
+                (ending == Ending::Reset).then_some(("RST", Source)),
             ]
         }
         _ => [None; 3],
@@ -269,7 +309,7 @@ fn tcp_flags(seen: &Sighting<'_>) -> [Option<&'static str>; 3] {
 }
 
 /// The message that began an exchange; at its end, that there were replies.
-fn icmp_message(seen: &Sighting<'_>) -> Option<(u8, u8)> {
+fn icmp_message(seen: &Sighting<'_>) -> Option<((u8, u8), Sender)> {
     let record = &seen.event.record;
     let is_icmp = matches!(record.protocol, Some(Protocol::Icmp | Protocol::Icmpv6));
     if !is_icmp || !is_forwarded_packet(seen) {
@@ -277,10 +317,11 @@ fn icmp_message(seen: &Sighting<'_>) -> Option<(u8, u8)> {
     }
     let kind = u8::try_from(record.ports.1).ok()?;
     match record.kind {
-        RecordKind::Flow => Some((kind, record.icmp_code)),
+        RecordKind::Flow => Some(((kind, record.icmp_code), Sender::Source)),
         RecordKind::End(_) if record.totals.packets[1] > 0 => {
             // Answers have no code but zero.
-            icmp::reply_to(record.protocol, kind).map(|kind| (kind, 0))
+            let reply = icmp::reply_to(record.protocol, kind);
+            reply.map(|kind| ((kind, 0), Sender::Destination))
         }
         _ => None,
     }

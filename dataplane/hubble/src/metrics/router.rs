@@ -33,12 +33,10 @@ impl Metrics {
     /// Nothing counted yet.
     #[must_use]
     pub fn new(settings: &MetricsSettings, sources: &Sources, exported: Arc<ExportCounts>) -> Self {
-        let counts = Counts::new(&settings.enabled, settings.series_max);
-        let counts = SharedCounts::new(counts);
+        let counts = SharedCounts::new(Counts::new(settings, sources.node.home()));
         let mut registry = Registry::default();
         registry.register_collector(Box::new(FlowCollector {
             counts: counts.clone(),
-            series_max: settings.series_max,
         }));
         registry.register_collector(Box::new(NodeCollector {
             sources: sources.clone(),

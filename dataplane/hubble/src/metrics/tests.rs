@@ -9,7 +9,8 @@ use portcullis_policy::{
     Decision, Generation, Identity, IdentityAllocator, NodeFacts, Protocol, Settings, Verdict,
     compile,
 };
-use std::collections::BTreeMap;
+use serde_json::Value;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -68,14 +69,21 @@ fn sources() -> Sources {
     }
 }
 
-fn metrics(enabled: &[&str], series_max: usize) -> Metrics {
+fn settings(enabled: &[&str], series_max: usize) -> MetricsSettings {
     let enabled = enabled.iter().map(|text| Enabled::parse(text).unwrap());
-    let settings = MetricsSettings {
+    MetricsSettings {
         enabled: enabled.collect(),
         series_max,
         ..MetricsSettings::default()
-    };
-    Metrics::new(&settings, &sources(), Arc::default())
+    }
+}
+
+fn metrics(enabled: &[&str], series_max: usize) -> Metrics {
+    Metrics::new(&settings(enabled, series_max), &sources(), Arc::default())
+}
+
+fn counts_of(enabled: &[&str]) -> counts::Counts {
+    counts::Counts::new(&settings(enabled, 1000), sources().node.home())
 }
 
 /// Pods by number: `shop/pod-N`, with the endpoint N and the address 10.0.x.y.
@@ -300,6 +308,47 @@ fn icmp_is_named_in_its_own_family() {
 }
 
 #[test]
+fn handshakes_are_counted_by_how_long_they_took_once_their_connection_has_ended() {
+    let end = |ending, round_trip_us| Record {
+        kind: RecordKind::End(ending),
+        totals: Totals {
+            packets: [3, 3],
+            round_trip_us,
+            ..Totals::default()
+        },
+        ..opening()
+    };
+    let udp = Record {
+        protocol: Some(Protocol::Udp),
+        ..end(Ending::Idle, 70)
+    };
+    let metrics = metrics(&["handshake:sourceContext=pod-name"], 1000);
+    let records = [
+        opening(),
+        end(Ending::Finished, 70),
+        end(Ending::Reset, 400),
+        end(Ending::Finished, 2_000_000),
+        end(Ending::Unanswered, 0),
+        udp,
+    ];
+    metrics.count(&records.map(event));
+    let name = "portcullis_handshake_seconds";
+    let labels = r#"family="IPv4",source="pod-0x""#;
+    let count = |bound| {
+        let labels = format!(r#"{{le="{bound}",{labels}}}"#);
+        samples(&metrics, &format!("{name}_bucket"))[&labels]
+    };
+    let found = ["0.0001", "0.0005", "0.25", "+Inf"].map(count);
+    assert_eq!(found, [1, 2, 2, 3]);
+    let of = |suffix| samples(&metrics, &format!("{name}_{suffix}"))[&format!("{{{labels}}}")];
+    assert_eq!([of("count"), of("sum")], [3, 2]);
+    assert_eq!(
+        samples(&metrics, "portcullis_metrics_series")[r#"{metric="handshake"}"#],
+        9
+    );
+}
+
+#[test]
 fn ports_are_those_of_forwarded_connections() {
     let ping = Record {
         protocol: Some(Protocol::Icmp),
@@ -509,10 +558,12 @@ fn two_hundred_and_fifty_pods_and_a_hundred_thousand_flows_keep_the_bound() {
         "port-distribution:",
         "policy:",
         "flows-to-world:port;",
+        "handshake:",
     ]
     .map(|metric| format!("{metric}{pods}"));
     let enabled: Vec<&str> = enabled.iter().map(String::as_str).collect();
-    let metrics = metrics(&enabled, 5000);
+    let exact = metrics(&["flow"], 1000);
+    let metrics = metrics(&enabled, MetricsSettings::default().series_max);
     let names = names(250);
     let mut chance = 1_u64;
     let mut below = |bound: u64| {
@@ -533,20 +584,32 @@ fn two_hundred_and_fifty_pods_and_a_hundred_thousand_flows_keep_the_bound() {
                     ports: (40_000, below(60_000) as u16),
                     ..if below(10) == 0 { denied() } else { opening() }
                 };
-                Event::new(Timestamp::UNIX_EPOCH, record, Arc::clone(&names))
+                // The greatest number of lines comes from what has ended.
+                let ended = Record {
+                    kind: RecordKind::End(Ending::Finished),
+                    totals: Totals {
+                        round_trip_us: 100,
+                        ..Totals::default()
+                    },
+                    ..record
+                };
+                let kept = if below(4) == 0 { ended } else { record };
+                Event::new(Timestamp::UNIX_EPOCH, kept, Arc::clone(&names))
             })
             .collect();
         metrics.count(&events);
+        exact.count(&events);
     }
     let text = plain(&metrics);
-    let hubble = text.lines().filter(|line| line.starts_with("hubble_"));
-    let series = hubble.filter(|line| !line.contains("lost_events")).count();
+    // Those of the daemon itself among them.
+    let series = text.lines().filter(|line| !line.starts_with('#')).count();
     assert!((2000..=5000).contains(&series), "{series}");
-    // Nothing is lost by folding: two verdicts and a way or an end for each record.
-    let processed: u64 = samples(&metrics, "hubble_flows_processed_total")
-        .values()
-        .sum();
-    assert_eq!(processed, 300_000);
+    // Nothing is lost by folding.
+    let sum = |metrics: &Metrics| -> u64 {
+        let processed = samples(metrics, "hubble_flows_processed_total");
+        processed.values().sum()
+    };
+    assert_eq!(sum(&metrics), sum(&exact));
     let folded: u64 = samples(&metrics, "portcullis_metrics_folded_total")
         .values()
         .sum();
@@ -556,8 +619,7 @@ fn two_hundred_and_fifty_pods_and_a_hundred_thousand_flows_keep_the_bound() {
 
 #[test]
 fn the_series_of_a_pod_go_a_minute_after_it() {
-    let enabled = [Enabled::parse("flow:sourceContext=pod;destinationContext=namespace").unwrap()];
-    let mut counts = counts::Counts::new(&enabled, 1000);
+    let mut counts = counts_of(&["flow:sourceContext=pod;destinationContext=namespace"]);
     counts.count(&event(opening()));
     let other_way = Record {
         from: Some(EndpointId(1)),
@@ -568,17 +630,164 @@ fn the_series_of_a_pod_go_a_minute_after_it() {
     let series = |counts: &counts::Counts| counts.metrics()[0].series.len();
     let (start, second) = (Instant::now(), Duration::from_secs(1));
     let without_pod_1 = names(1);
-    counts.forget_pods(&names(2), start);
+    counts.forget_gone(&names(2), start);
     assert_eq!(series(&counts), 4);
     // It goes, comes back within the minute, and goes for good.
-    counts.forget_pods(&without_pod_1, start);
-    counts.forget_pods(&names(2), start + 30 * second);
-    counts.forget_pods(&without_pod_1, start + 70 * second);
-    counts.forget_pods(&without_pod_1, start + 129 * second);
+    counts.forget_gone(&without_pod_1, start);
+    counts.forget_gone(&names(2), start + 30 * second);
+    counts.forget_gone(&without_pod_1, start + 70 * second);
+    counts.forget_gone(&without_pod_1, start + 129 * second);
     assert_eq!(series(&counts), 4);
-    counts.forget_pods(&without_pod_1, start + 130 * second);
+    counts.forget_gone(&without_pod_1, start + 130 * second);
     // What it was only the destination of names its namespace, which goes on.
     assert_eq!(series(&counts), 2);
+}
+
+#[test]
+fn the_series_of_a_workload_go_a_minute_after_its_last_pod() {
+    let names = |pods: &[&str]| {
+        let pods = pods.iter().zip(0..);
+        Arc::new(Names {
+            endpoints: pods
+                .map(|(pod, number)| (EndpointId(number), ("shop".into(), (*pod).into(), None)))
+                .collect(),
+            ..Names::default()
+        })
+    };
+    let mut counts = counts_of(&["flow:sourceContext=workload-name|reserved-identity"]);
+    let pods = names(&[
+        "job-29012-bcdfg",
+        "web-5d4f8c7b9d-x2x4z",
+        "web-5d4f8c7b9d-z4z2x",
+    ]);
+    for number in 0..3 {
+        let record = Record {
+            from: Some(EndpointId(number)),
+            ..opening()
+        };
+        counts.count(&Event::new(
+            Timestamp::UNIX_EPOCH,
+            record,
+            Arc::clone(&pods),
+        ));
+    }
+    let series = |counts: &counts::Counts| counts.metrics()[0].series.len();
+    assert_eq!(series(&counts), 4);
+    let (start, minute) = (Instant::now(), Duration::from_secs(60));
+    let without_job = names(&["web-5d4f8c7b9d-z4z2x"]);
+    counts.forget_gone(&without_job, start);
+    counts.forget_gone(&without_job, start + minute);
+    assert_eq!(series(&counts), 2);
+}
+
+#[test]
+fn an_answer_is_counted_with_who_gave_it_as_its_source() {
+    let end = |record| Record {
+        kind: RecordKind::End(Ending::Finished),
+        totals: Totals {
+            packets: [3, 3],
+            ..Totals::default()
+        },
+        ..record
+    };
+    let ping = Record {
+        protocol: Some(Protocol::Icmp),
+        ports: (0, 8),
+        ..opening()
+    };
+    let ends = "sourceContext=pod;destinationContext=pod;labelsContext=traffic_direction";
+    let asked = r#"traffic_direction="ingress",source="shop/pod-0x",destination="shop/pod-1x"}"#;
+    let answered = r#"traffic_direction="ingress",source="shop/pod-1x",destination="shop/pod-0x"}"#;
+    let found = counted(
+        &format!("tcp:{ends}"),
+        "hubble_tcp_flags_total",
+        &[opening(), end(opening())],
+    );
+    let of_tcp = |flag: &str, ends: &str| format!(r#"{{flag="{flag}",family="IPv4",{ends}"#);
+    let expected = [("SYN", asked), ("SYN-ACK", answered), ("FIN", asked)]
+        .map(|(flag, ends)| (of_tcp(flag, ends), 1));
+    assert_eq!(found, expected.into());
+    let found = counted(
+        &format!("icmp:{ends}"),
+        "hubble_icmp_total",
+        &[ping, end(ping)],
+    );
+    let of_icmp = |kind: &str, ends: &str| format!(r#"{{family="IPv4",type="{kind}",{ends}"#);
+    let expected = [("EchoRequest", asked), ("EchoReply", answered)]
+        .map(|(kind, ends)| (of_icmp(kind, ends), 1));
+    assert_eq!(found, expected.into());
+}
+
+/// In the form of Cilium's dynamic-metrics.yaml.
+const FILTERED: &str = r#"{"enabled": [
+    {"name": "drop", "contextOptions": [{"name": "sourceContext", "values": ["pod", "ip"]},
+        {"name": "labelsContext", "values": ["traffic_direction", "source_namespace"]}],
+     "includeFilters": [{"source_pod": ["shop/"]}], "excludeFilters": [{"destination_port": ["22"]}]},
+    "flow"]}"#;
+
+#[test]
+fn a_metric_counts_only_the_flows_that_its_filters_want() {
+    let settings: MetricsSettings = serde_json::from_str(FILTERED).unwrap();
+    let metrics = Metrics::new(&settings, &sources(), Arc::default());
+    let to_ssh = Record {
+        ports: (40_000, 22),
+        ..denied()
+    };
+    let from_nobody = Record {
+        from: None,
+        addresses: Some(("1.2.3.4".parse().unwrap(), address(1))),
+        ..denied()
+    };
+    metrics.count(&[denied(), to_ssh, from_nobody].map(event));
+    let labels = r#"{reason="POLICY_DENIED",protocol="TCP",source_namespace="shop",traffic_direction="ingress",source="shop/pod-0x"}"#;
+    let expected = of([(labels, 2)]);
+    assert_eq!(samples(&metrics, "hubble_drop_total"), expected);
+    let flows = samples(&metrics, "hubble_flows_processed_total");
+    assert_eq!(flows.values().sum::<u64>(), 9);
+    for (text, expected) in [
+        (
+            r#"{"name": "drop", "includeFilters": [{"source_ip": ["here"]}]}"#,
+            "drop:includeFilters[0].source_ip",
+        ),
+        (
+            r#"{"name": "drop", "excludeFilters": [{"sauce": []}]}"#,
+            "unknown field `sauce`",
+        ),
+        (
+            r#"{"name": "drop", "filters": []}"#,
+            "unknown field `filters`",
+        ),
+        (
+            r#"{"name": "drop", "contextOptions": [{"name": "sourceContext", "values": ["pood"]}]}"#,
+            "drop:sourceContext: expected one of identity,",
+        ),
+    ] {
+        let settings = format!(r#"{{"enabled": [{text}]}}"#);
+        let fault = serde_json::from_str::<MetricsSettings>(&settings).unwrap_err();
+        assert!(fault.to_string().contains(expected), "{text}: {fault}");
+    }
+}
+
+#[test]
+fn changed_settings_begin_anew_and_a_metric_that_is_as_it_was_goes_on() {
+    let mut counts = counts_of(&["flow:sourceContext=pod", "drop", "tcp"]);
+    counts.count(&event(denied()));
+    let found = |counts: &counts::Counts| -> Vec<(Metric, usize)> {
+        let all = counts.metrics().iter();
+        all.map(|one| (one.metric, one.series.len())).collect()
+    };
+    use metric::Metric;
+    counts.change(&settings(&["policy", "drop", "flow:sourceContext=ip"], 300));
+    assert_eq!(
+        found(&counts),
+        [(Metric::Policy, 0), (Metric::Drop, 1), (Metric::Flow, 0)]
+    );
+    counts.count(&event(denied()));
+    assert_eq!(
+        found(&counts),
+        [(Metric::Policy, 2), (Metric::Drop, 1), (Metric::Flow, 3)]
+    );
+    assert_eq!(counts.series_max, 300);
 }
 
 #[test]
@@ -644,36 +853,120 @@ fn the_daemon_s_figures_have_the_names_that_dashboards_ask_for() {
     assert!(plain(&metrics).contains("cilium_bpf_map_pressure{map_name=\"flows\"} 0.25\n"));
 }
 
-/// Metrics that a dashboard's queries name.
-fn metrics_of(dashboard: &serde_json::Value, found: &mut Vec<String>) {
+/// What a dashboard asks for: its queries, and those that fill its variables.
+fn queries_of(dashboard: &Value, found: &mut Vec<String>) {
     match dashboard {
-        serde_json::Value::Object(map) => {
+        Value::Object(map) => {
             for (key, value) in map {
                 match value.as_str() {
                     Some(query) if matches!(key.as_str(), "expr" | "query" | "definition") => {
-                        let is_name = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == ':';
-                        let words = query.split(|c: char| !is_name(c));
-                        let ours = ["hubble_", "cilium_", "portcullis_", "process_"];
-                        let named = words.filter(|w| ours.iter().any(|o| w.starts_with(o)));
-                        found.extend(named.map(str::to_owned));
+                        found.push(query.to_owned());
                     }
-                    _ => metrics_of(value, found),
+                    _ => queries_of(value, found),
                 }
             }
         }
-        serde_json::Value::Array(list) => {
-            for value in list {
-                metrics_of(value, found);
-            }
-        }
+        Value::Array(list) => list.iter().for_each(|value| queries_of(value, found)),
         _ => {}
     }
 }
 
+fn words(text: &str) -> impl Iterator<Item = &str> {
+    let is_name = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == ':';
+    text.split(move |c: char| !is_name(c))
+        .filter(|word| !word.is_empty())
+}
+
+fn is_ours(word: &&str) -> bool {
+    let ours = ["hubble_", "cilium_", "portcullis_", "process_"];
+    ours.iter().any(|prefix| word.starts_with(prefix))
+}
+
+/// The texts between each `open` and the next `close`.
+fn between<'t>(text: &'t str, open: &'t str, close: char) -> impl Iterator<Item = &'t str> {
+    let parts = text.split(open).skip(1);
+    parts.filter_map(move |part| part.split(close).next())
+}
+
+/// What of a query is not told: names of metrics, labels that choose, and labels by which it sums.
+/// `told` has the labels of each metric; those of a target are Prometheus' own.
+fn missing_of(query: &str, told: &BTreeMap<String, BTreeSet<String>>) -> Vec<String> {
+    let mut missing = Vec::new();
+    let of_target = ["instance", "cluster", "pod", "k8s_app", "job"];
+    let is_told = |metric: &str, label: &str| {
+        of_target.contains(&label)
+            || told
+                .get(metric)
+                .is_some_and(|labels| labels.contains(label))
+    };
+    let selectors = query.split('}').filter_map(|part| part.split_once('{'));
+    for (before, chosen) in selectors {
+        let Some(metric) = words(before).last() else {
+            continue;
+        };
+        let names = chosen.split(',').filter_map(|one| words(one).next());
+        let wrong = names.filter(|label| !is_told(metric, label));
+        missing.extend(wrong.map(|label| format!("{metric}{{{label}}}")));
+    }
+    let metrics: Vec<&str> = words(query).filter(is_ours).collect();
+    missing.extend(
+        metrics
+            .iter()
+            .filter(|metric| !told.contains_key(**metric))
+            .map(|metric| (*metric).to_owned()),
+    );
+    for list in between(query, "by (", ')') {
+        // Of an expression over several metrics each has to have them.
+        let wrong = list.split(',').map(str::trim).filter(|label| {
+            !metrics
+                .iter()
+                .all(|metric| is_told(metric, label) || *label == "le")
+        });
+        missing.extend(wrong.map(|label| format!("by ({label}) of {metrics:?}")));
+    }
+    missing
+}
+
+/// The labels of every metric that is told by default, after one event of each kind.
+fn told_by_default() -> BTreeMap<String, BTreeSet<String>> {
+    let metrics = Metrics::new(&MetricsSettings::default(), &sources(), Arc::default());
+    let ping = Record {
+        protocol: Some(Protocol::Icmp),
+        ports: (0, 8),
+        ..opening()
+    };
+    let end = Record {
+        kind: RecordKind::End(Ending::Finished),
+        totals: Totals {
+            round_trip_us: 100,
+            ..Totals::default()
+        },
+        ..opening()
+    };
+    metrics.count(&[opening(), denied(), ping, end].map(event));
+    let text = plain(&metrics);
+    let mut told: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+    for line in text.lines() {
+        if let Some(family) = line.strip_prefix("# TYPE ") {
+            let name = family.split(' ').next().unwrap();
+            told.entry(name.to_owned()).or_default();
+        } else if !line.starts_with('#') {
+            let (name, _) = line.rsplit_once(' ').unwrap();
+            let (name, labels) = name.split_once('{').unwrap_or((name, ""));
+            let labels = labels
+                .split("\",")
+                .filter_map(|label| label.split('=').next());
+            let labels = labels.filter(|label| !label.is_empty()).map(str::to_owned);
+            told.entry(name.to_owned()).or_default().extend(labels);
+        }
+    }
+    told
+}
+
 #[test]
-fn the_dashboard_asks_only_for_what_is_told() {
+fn the_dashboard_asks_only_for_metrics_and_labels_that_are_told() {
     let text = include_str!("../../../../docs/grafana/portcullis.json");
-    let dashboard: serde_json::Value = serde_json::from_str(text).unwrap();
+    let dashboard: Value = serde_json::from_str(text).unwrap();
     for field in [
         "title",
         "uid",
@@ -685,20 +978,34 @@ fn the_dashboard_asks_only_for_what_is_told() {
         assert!(!dashboard[field].is_null(), "{field}");
     }
     let mut asked = Vec::new();
-    metrics_of(&dashboard, &mut asked);
+    queries_of(&dashboard, &mut asked);
+    asked.retain(|query| words(query).any(|word| is_ours(&word)));
     assert!(asked.len() > 20, "{asked:?}");
-    let told = plain(&Metrics::new(
-        &MetricsSettings::default(),
-        &sources(),
-        Arc::default(),
-    ));
-    for name in asked {
-        assert!(
-            told.contains(&format!("# TYPE {name} ")),
-            "{name} is not told"
-        );
+    let told = told_by_default();
+    for query in &asked {
+        // `label_values(metric, label)`
+        if let Some((metric, label)) = between(query, "label_values(", ')')
+            .next()
+            .and_then(|both| both.split_once(", "))
+        {
+            assert!(told.contains_key(metric), "{query}");
+            assert!(missing_of(&format!("sum by ({label}) ({metric})"), &told).is_empty());
+            continue;
+        }
+        assert_eq!(missing_of(query, &told), Vec::<String>::new(), "{query}");
     }
     let panels = dashboard["panels"].as_array().unwrap();
+    for panel in panels {
+        for target in panel["targets"].as_array().into_iter().flatten() {
+            let expression = target["expr"].as_str().unwrap();
+            let legend = target["legendFormat"].as_str().unwrap_or_default();
+            for label in between(legend, "{{", '}') {
+                let mut lists = between(expression, "by (", ')');
+                let is_summed_by = lists.any(|list| words(list).any(|word| word == label.trim()));
+                assert!(is_summed_by, "{label} in {legend} of {expression}");
+            }
+        }
+    }
     let mut ids: Vec<_> = panels
         .iter()
         .map(|panel| panel["id"].as_u64().unwrap())
@@ -706,4 +1013,58 @@ fn the_dashboard_asks_only_for_what_is_told() {
     ids.sort_unstable();
     ids.dedup();
     assert_eq!(ids.len(), panels.len());
+}
+
+#[test]
+fn a_query_that_asks_for_more_than_is_told_is_found_out() {
+    let told = told_by_default();
+    for (query, missing) in [
+        ("rate(hubble_flows_total[5m])", "hubble_flows_total"),
+        (
+            r#"sum(hubble_drop_total{reson="x"})"#,
+            "hubble_drop_total{reson}",
+        ),
+        (
+            "sum by (reason, rule) (hubble_drop_total)",
+            r#"by (rule) of ["hubble_drop_total"]"#,
+        ),
+    ] {
+        assert_eq!(missing_of(query, &told), [missing], "{query}");
+    }
+}
+
+/// What Hubble's and Cilium's own dashboards ask for of what there is here, by our default settings.
+#[test]
+fn the_dashboards_that_come_with_cilium_find_what_they_ask_for() {
+    let told = told_by_default();
+    let namespaces = r#"cluster=~"$cluster", source_namespace=~"$s", destination_namespace=~"$d""#;
+    for query in [
+        "sum(rate(hubble_flows_processed_total{NS}[1m])) by (type, subtype)",
+        "sum(rate(hubble_flows_processed_total{NS}[1m])) by (verdict)",
+        "topk(10, sum(rate(hubble_flows_processed_total{NS}[1m])) by (source))",
+        "topk(10, sum(rate(hubble_flows_processed_total{NS}[1m])) by (destination))",
+        r#"sum(rate(hubble_tcp_flags_total{NS, flag="SYN"}[1m])) by (source)"#,
+        r#"sum(rate(hubble_tcp_flags_total{NS, flag="SYN-ACK"}[1m])) by (destination)"#,
+        r#"sum(rate(hubble_icmp_total{NS, type="EchoRequest"}[1m])) by (source)"#,
+        r#"sum(rate(hubble_icmp_total{NS, type="EchoReply"}[1m])) by (destination)"#,
+        "sum(rate(hubble_drop_total{NS}[1m])) by (source, reason)",
+        "sum(rate(hubble_drop_total{NS}[1m])) by (destination, reason)",
+        "sum(rate(hubble_drop_total[1m])) by (pod, protocol)",
+        r#"sum(rate(hubble_tcp_flags_total{family="IPv4"}[1m])) by (pod, flag)"#,
+        "topk(10, sum(rate(hubble_port_distribution_total[1m])) by (port, protocol))",
+        r#"sum(rate(cilium_drop_count_total{direction="INGRESS"}[1m])) by (pod, reason)"#,
+        r#"sum(rate(cilium_forward_bytes_total{k8s_app="cilium"}[1m])) by (pod, direction)"#,
+        r#"sum(rate(cilium_errors_warnings_total{k8s_app="cilium"}[1m])) by (pod, level)"#,
+        "sum(cilium_policy_endpoint_enforcement_status) by (enforcement)",
+        "sum(cilium_endpoint_state) by (endpoint_state)",
+        "sum(rate(cilium_policy_implementation_delay_bucket[1m])) by (le, source)",
+        "max(cilium_bpf_map_pressure) by (map_name)",
+        r#"sum(rate(cilium_policy_change_total{outcome="fail"}[1m])) by (pod)"#,
+        "sum(cilium_ip_addresses) by (family)",
+        "avg(cilium_process_resident_memory_bytes + cilium_process_virtual_memory_bytes)",
+        "process_open_fds / process_max_fds",
+    ] {
+        let query = query.replace("NS", namespaces);
+        assert_eq!(missing_of(&query, &told), Vec::<String>::new(), "{query}");
+    }
 }
