@@ -1,12 +1,15 @@
 // Asks the daemon, and listens to it while somebody looks.
 
-/** The answer to a question; throws what the daemon says is wrong. */
+/** The answer to a question; throws what the daemon says is wrong, with the `status` of its answer. */
 export async function ask(path, query = {}) {
   const address = new URL(path, location.origin);
   for (const [name, value] of Object.entries(query)) address.searchParams.set(name, value);
   const answer = await fetch(address, { headers: { accept: "application/json" } });
   const body = await answer.json().catch(() => ({}));
-  if (!answer.ok) throw new Error(body.error ?? `the daemon answers ${answer.status}`);
+  if (!answer.ok) {
+    const fault = new Error(body.error ?? `the daemon answers ${answer.status}`);
+    throw Object.assign(fault, { status: answer.status });
+  }
   return body;
 }
 

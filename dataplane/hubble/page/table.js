@@ -10,6 +10,7 @@ import { onChange, show, state } from "./state.js";
 const LINE = 26;
 const ROWS_MAX = 5000;
 const PAGE = 200;
+const AGAIN_AFTER = 2000;
 
 let rows = [];
 let next = null;
@@ -19,6 +20,9 @@ let chosen = null;
 let isAsking = false;
 let stop = () => {};
 let question = 0;
+let again = null;
+/** When the daemon started that numbered these rows. */
+let started = null;
 const parts = {};
 
 function columns() {
@@ -34,6 +38,7 @@ function filter() {
 /** Asks anew, and listens to what comes. */
 async function begin() {
   stop();
+  clearTimeout(again);
   question += 1;
   const mine = question;
   rows = [];
@@ -45,19 +50,28 @@ async function begin() {
     complain("");
     rows = found.rows;
     next = found.next ?? null;
+    started = found.started;
     // From there on, so that nothing between the two answers is missed.
     const after = () => String((rows[0]?.number ?? found.end - 1) + 1);
     stop = listen(
       () => `/api/flows/stream?${new URLSearchParams({ filter: filter(), before: after() })}`,
       "news", hear);
   } catch (fault) {
+    if (mine !== question) return;
     complain(fault.message);
+    // What is wrong with the question stays wrong; a daemon that is away comes back.
+    if (fault.status !== 400) again = setTimeout(begin, AGAIN_AFTER);
   }
   parts.body.scrollTop = 0;
   draw();
 }
 
 function hear(news) {
+  // Another daemon has numbers of its own: these rows' could be those of other flows.
+  if (news.started !== started) {
+    begin();
+    return;
+  }
   const newest = rows[0]?.number ?? -1;
   const come = news.rows.filter((row) => row.number > newest);
   if (come.length === 0 && news.lost === 0) return;

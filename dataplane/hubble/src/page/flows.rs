@@ -8,6 +8,7 @@ use axum::Json;
 use axum::extract::{Path, Query, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
+use jiff::Timestamp;
 use portcullis_observe::{Position, Why};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
@@ -39,6 +40,8 @@ pub(super) struct Question {
 /// A part of the table.
 #[derive(Debug, Serialize)]
 struct Window {
+    /// When the daemon started: another one has other numbers.
+    started: Timestamp,
     rows: Vec<Row>,
     /// The number after the newest event that was looked at.
     end: u64,
@@ -49,8 +52,10 @@ struct Window {
 }
 
 /// What came while one looked.
-#[derive(Debug, Default, Serialize)]
+#[derive(Debug, Serialize)]
 struct News {
+    /// When the daemon started.
+    started: Timestamp,
     /// Newest first.
     rows: Vec<Row>,
     /// Lines that were too many to be told.
@@ -92,6 +97,7 @@ pub(super) async fn window(
         tokio::task::yield_now().await;
     }
     let window = Window {
+        started: page.sources.node.started,
         rows,
         end,
         next,
@@ -111,9 +117,17 @@ pub(super) async fn stream(
     };
     let start = question.before.map_or(Position::Newest, Position::Number);
     let mut reader = page.sources.history.reader_at(start);
+    let started = page.sources.node.started;
     streams::serve(&page.streams, |teller| async move {
+        // At once who tells it, whatever there is to tell.
+        let mut has_any = true;
         loop {
-            let mut news = News::default();
+            let mut news = News {
+                started,
+                rows: Vec::new(),
+                skipped: 0,
+                lost: 0,
+            };
             for _ in 0..LIVE_BATCHES_MAX {
                 let batch = reader.read(BATCH);
                 news.lost += batch.lost.map_or(0, |gap| gap.count) + batch.unwritten;
@@ -128,8 +142,8 @@ pub(super) async fn stream(
                 tokio::task::yield_now().await;
             }
             news.rows.reverse();
-            let has_any = !news.rows.is_empty() || news.lost > 0;
-            if has_any && teller.tell("news", &news).await.is_err() {
+            has_any |= !news.rows.is_empty() || news.lost > 0;
+            if std::mem::take(&mut has_any) && teller.tell("news", &news).await.is_err() {
                 return;
             }
             if teller.pause(PERIOD).await.is_err() {
