@@ -35,6 +35,8 @@ export const COLUMNS = [
   { key: "direction", name: "Direction", width: "5.2rem", isShown: true, text: (row) => row.direction, word: (row) => row.direction && `direction=${row.direction}` },
   { key: "reason", name: "Reason", width: "minmax(7rem, .8fr)", isShown: true, text: (row) => row.reason, word: (row) => row.reason && `reason=${row.reason}` },
   { key: "policy", name: "Policy", width: "minmax(9rem, 1.4fr)", isShown: true, text: policy, word: (row) => row.policies[0] && `policy=${place(row.policies[0])}` },
+  { key: "tcp_flags", name: "TCP flags", width: "6rem", text: (row) => row.tcp_flags.join(" "), word: (row) => row.tcp_flags[0] && `tcp-flag=${row.tcp_flags[0]}` },
+  { key: "names", name: "DNS names", width: "minmax(8rem, 1fr)", text: (row) => row.destination.names.join(" "), word: (row) => row.destination.names[0] && `to:dns=${row.destination.names[0]}` },
   { key: "labels", name: "Source labels", width: "minmax(8rem, 1fr)", text: (row) => telling(row.source.labels).join(" ") },
   { key: "bytes", name: "Bytes", width: "5rem", text: (row) => bytes(row.bytes[0] + row.bytes[1] || row.length) },
   { key: "event", name: "Event", width: "5rem", text: (row) => row.ending ? `${row.event} ${row.ending}` : row.event, word: (row) => `event=${row.event}` },

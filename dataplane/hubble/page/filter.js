@@ -5,9 +5,9 @@ import { onChange, show, state } from "./state.js";
 
 const KEYS = [
   "ns", "pod", "workload", "label", "ip", "identity", "port", "protocol", "verdict", "direction",
-  "reason", "policy", "event",
+  "reason", "policy", "event", "dns", "tcp-flag",
 ];
-const WORD = /^(!?)(from:|to:)?([a-z]+)=(.+)$/;
+const WORD = /^(!?)(from:|to:)?([a-z-]+)=(.+)$/;
 
 /** A word in parts; null for what is none. */
 export function parse(text) {

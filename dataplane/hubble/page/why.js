@@ -58,6 +58,7 @@ function end(name, side, of) {
   return [
     ...fact(name, value(of.name, endWord(side, of))),
     ...fact("", value(address, of.ip && `ip=${of.ip}`), value(` identity ${of.identity}`, `identity=${of.identity}`)),
+    ...(of.names.length > 0 ? fact("", ...of.names.map((one) => value(one, `dns=${one}`))) : []),
     ...fact("", ...telling(of.labels).map((label) => value(label, `label=${label}`))),
   ];
 }
@@ -78,6 +79,7 @@ function draw({ row, why }) {
       ...fact("Protocol", value(row.protocol || "unreadable", row.protocol && !row.protocol.includes(" ") ? `protocol=${row.protocol}` : null)),
       ...fact("Time", value(clock(row.time)), el("span", { class: "muted", text: ` ${row.time}` })),
       ...fact("Event", value(row.ending ? `${row.event}, ${row.ending}` : row.event), el("span", { class: "muted", text: ` number ${row.number}, generation ${row.generation}` })),
+      ...(row.tcp_flags.length > 0 ? fact("TCP flags", ...row.tcp_flags.map((flag) => value(flag, `tcp-flag=${flag}`))) : []),
       ...(row.length > 0 ? fact("Frame", value(bytes(row.length))) : []),
       ...(passed > 0 ? fact("Passed", value(`${bytes(row.bytes[0])} sent, ${bytes(row.bytes[1])} answered`)) : [])),
   ].filter(Boolean);

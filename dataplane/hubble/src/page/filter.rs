@@ -3,7 +3,7 @@
 //! Of several words with the same side and key one must hold, of those with others each; and none
 //! of those that begin with `!`.
 
-use super::row::{Row, RowEnd};
+use super::row::{Row, RowEnd, TCP_FLAGS};
 use portcullis_policy::Cidr;
 use std::net::IpAddr;
 
@@ -13,7 +13,7 @@ const TEXT_MAX: usize = 4096;
 const WORDS_MAX: usize = 64;
 
 /// Keys, in the order in which they are offered.
-const KEYS: [&str; 13] = [
+const KEYS: [&str; 15] = [
     "ns",
     "pod",
     "workload",
@@ -27,6 +27,8 @@ const KEYS: [&str; 13] = [
     "reason",
     "policy",
     "event",
+    "dns",
+    "tcp-flag",
 ];
 
 /// Which end a word is about.
@@ -54,6 +56,8 @@ enum Test {
     Reason(String),
     Policy(String),
     Event(String),
+    Name(String),
+    TcpFlag(&'static str),
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -130,7 +134,7 @@ impl Word {
         let test = Test::parse(key, value).map_err(fault)?;
         let has_side = !matches!(
             key,
-            "protocol" | "verdict" | "direction" | "reason" | "policy" | "event"
+            "protocol" | "verdict" | "direction" | "reason" | "policy" | "event" | "tcp-flag"
         );
         if side != Side::Either && !has_side {
             return Err(fault(&format!("{key} without from: or to:")));
@@ -153,6 +157,7 @@ impl Word {
             Test::Direction(name) => row.direction.eq_ignore_ascii_case(name),
             Test::Reason(name) => row.reason.eq_ignore_ascii_case(name),
             Test::Event(name) => row.event.eq_ignore_ascii_case(name),
+            Test::TcpFlag(flag) => row.tcp_flags.contains(flag),
             Test::Policy(name) => row
                 .policies
                 .iter()
@@ -191,6 +196,13 @@ impl Test {
             "direction" => Self::Direction(text),
             "reason" => Self::Reason(text),
             "policy" => Self::Policy(text),
+            "dns" => Self::Name(text),
+            "tcp-flag" => {
+                let found = TCP_FLAGS
+                    .iter()
+                    .find(|(name, _)| name.eq_ignore_ascii_case(value));
+                Self::TcpFlag(found.ok_or("a flag of SYN ACK FIN RST PSH")?.0)
+            }
             _ => Self::Event(text),
         })
     }
@@ -211,6 +223,7 @@ impl Test {
                     .any(|source| label.strip_prefix(source) == Some(name))
             }),
             Self::Port(port) => end.port == Some(*port),
+            Self::Name(name) => end.names.iter().any(|have| is_name(have, name)),
             _ => false,
         }
     }
@@ -233,6 +246,20 @@ fn has_label(have: &str, wanted: &str) -> bool {
         .any(|have| *have == wanted || have.split('=').next() == Some(wanted))
 }
 
+/// `*.example.com` for all names below it, with or without the dot at its end.
+fn is_name(have: &str, wanted: &str) -> bool {
+    let have = have.strip_suffix('.').unwrap_or(have);
+    let wanted = wanted.strip_suffix('.').unwrap_or(wanted);
+    match wanted.strip_prefix('*') {
+        Some(below) => {
+            let place = have.len().checked_sub(below.len());
+            let end = place.and_then(|place| have.get(place..));
+            end.is_some_and(|end| end.eq_ignore_ascii_case(below))
+        }
+        None => have.eq_ignore_ascii_case(wanted),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -245,6 +272,7 @@ mod tests {
             workload: pod.into(),
             identity: 300,
             labels: vec![format!("k8s:app={pod}")],
+            names: vec![format!("{pod}.Example.com.")],
             ip: ip.parse().ok(),
             port: Some(port),
         };
@@ -259,6 +287,7 @@ mod tests {
             protocol: "TCP".into(),
             direction: "ingress".into(),
             reason: "policy_denied".into(),
+            tcp_flags: vec!["SYN"],
             policies: Vec::new(),
             text: String::new(),
             length: 60,
@@ -284,6 +313,8 @@ mod tests {
             "verdict=dropped protocol=tcp",
             "!ns=other !from:ns=backend",
             "reason=policy_denied direction=INGRESS event=drop",
+            "tcp-flag=syn !tcp-flag=ACK",
+            "from:dns=web.example.com to:dns=*.EXAMPLE.com",
         ] {
             assert!(
                 RowFilter::parse(wanted).unwrap().matches(&row()),
@@ -300,6 +331,9 @@ mod tests {
             "ip=10.0.2.0/24",
             "event=flow",
             "policy=any",
+            "tcp-flag=RST",
+            "dns=example.com",
+            "to:dns=web.example.com",
         ] {
             assert!(
                 !RowFilter::parse(unwanted).unwrap().matches(&row()),
@@ -316,6 +350,7 @@ mod tests {
             ("color=red", "a key of ns pod"),
             ("port=http", "a port, 0 to 65535, found \"port=http\""),
             ("ip=10.0.0", "an address"),
+            ("tcp-flag=X", "a flag of SYN ACK FIN RST PSH, found"),
             ("from:verdict=DROPPED", "verdict without from: or to:"),
         ] {
             let fault = RowFilter::parse(text).unwrap_err();

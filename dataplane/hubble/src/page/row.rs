@@ -1,9 +1,19 @@
 //! One line of the table: an event, its names, and its number to ask for more.
 
-use portcullis_engine::{Ending, RecordKind};
-use portcullis_observe::{Event, Flow, FlowEnd, FlowPolicy, workload_of};
+use portcullis_engine::{Ending, RecordKind, TcpFlags};
+use portcullis_observe::{Event, Flow, FlowEnd, FlowPolicy, Sighting, workload_of};
+use portcullis_policy::Protocol;
 use serde::Serialize;
 use std::net::IpAddr;
+
+/// Flags of TCP that are told.
+pub(super) const TCP_FLAGS: [(&str, u8); 5] = [
+    ("SYN", TcpFlags::SYN),
+    ("ACK", TcpFlags::ACK),
+    ("FIN", TcpFlags::FIN),
+    ("RST", TcpFlags::RST),
+    ("PSH", TcpFlags::PSH),
+];
 
 /// One line.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -27,6 +37,8 @@ pub(super) struct Row {
     pub(super) protocol: String,
     /// `egress` or `ingress`: where policy decided.
     pub(super) direction: String,
+    /// TCP flags of the packet.
+    pub(super) tcp_flags: Vec<&'static str>,
     /// Key of the drop reason.
     pub(super) reason: String,
     /// The documents behind the verdict; of a drop, those that denied.
@@ -58,6 +70,8 @@ pub(super) struct RowEnd {
     pub(super) identity: u32,
     /// Labels of its identity.
     pub(super) labels: Vec<String>,
+    /// Names that its address is known by.
+    pub(super) names: Vec<String>,
     /// Address.
     pub(super) ip: Option<IpAddr>,
     /// Port, where there is one.
@@ -65,7 +79,7 @@ pub(super) struct RowEnd {
 }
 
 impl RowEnd {
-    fn of(end: FlowEnd, ip: Option<IpAddr>, port: Option<u16>) -> Self {
+    fn of(end: FlowEnd, names: Vec<String>, ip: Option<IpAddr>, port: Option<u16>) -> Self {
         Self {
             name: end.name(),
             workload: workload_of(&end.pod_name)
@@ -75,6 +89,7 @@ impl RowEnd {
             pod: end.pod_name,
             identity: end.identity,
             labels: end.labels,
+            names,
             ip,
             port,
         }
@@ -98,6 +113,15 @@ impl Row {
         } else {
             [flow.egress_denied_by, flow.ingress_denied_by]
         };
+        let seen = Sighting::all(event).next();
+        let names = seen.map_or([&[][..]; 2], |seen| {
+            [seen.source.names, seen.destination.names]
+        });
+        let [source_names, destination_names] = names.map(<[String]>::to_vec);
+        let flags = TCP_FLAGS
+            .iter()
+            .filter(|(_, flag)| record.tcp_flags.has(*flag));
+        let is_tcp = record.protocol == Some(Protocol::Tcp);
         let has_ports = flow.source_port.is_some();
         let ip = flow.ip.as_ref();
         Self {
@@ -106,14 +130,21 @@ impl Row {
             event: name,
             ending,
             verdict: flow.verdict,
-            source: RowEnd::of(flow.source, ip.map(|ip| ip.source), flow.source_port),
+            source: RowEnd::of(
+                flow.source,
+                source_names,
+                ip.map(|ip| ip.source),
+                flow.source_port,
+            ),
             destination: RowEnd::of(
                 flow.destination,
+                destination_names,
                 ip.map(|ip| ip.destination),
                 flow.destination_port.filter(|_| has_ports),
             ),
             protocol: flow.protocol.unwrap_or_default(),
             direction: flow.traffic_direction.unwrap_or_default(),
+            tcp_flags: flags.filter(|_| is_tcp).map(|(name, _)| *name).collect(),
             reason: flow.drop_reason.unwrap_or_default(),
             policies: policies.concat(),
             text: flow.reason,
