@@ -113,9 +113,10 @@ function bestPlace(text, { edge, points }, taken, size) {
 
 /**
  * Boxes for the words of each curve, on it and off each other, the cards and `titles` as far as it
- * goes; `size` times as large as the map draws the rest.
+ * goes; `size` times as large as the map draws the rest. What cannot be written without covering
+ * something is left out where there are many (`isMany`): it is told to who points there.
  */
-export function labels(curves, spots, titles, size) {
+export function labels(curves, spots, titles, size, isMany) {
   const taken = [...[...spots.values()].map((spot) => ({ ...spot, ...CARD })), ...titles];
   const out = new Map();
   // Long ones have more places to choose from.
@@ -123,6 +124,7 @@ export function labels(curves, spots, titles, size) {
   for (const curve of [...curves].sort((a, b) => reach(a) - reach(b))) {
     let box = bestPlace(words(curve.edge), curve, taken, size);
     if (box.covered > 0) box = bestPlace(shortWords(curve.edge), curve, taken, size);
+    if (isMany && box.covered > 0) continue;
     taken.push(box);
     out.set(curve.edge.key, box);
   }

@@ -120,11 +120,61 @@ function inner(keys, arcs, isOutside) {
   return { spots, width: width + 2 * PLATE.x, height: height + PLATE.top + PLATE.bottom };
 }
 
+/** Namespaces in so many columns at most: higher than `HEIGHT_MAX` only where they would be too many. */
+function inColumns(names, between, boxes, most) {
+  const rank = ranks(names, between);
+  const deepest = 1 + Math.max(0, ...rank.values());
+  if (deepest > most) {
+    for (const [name, at] of rank) rank.set(name, Math.floor((at * most) / deepest));
+  }
+  const cols = untangle(columns(names, rank), between);
+  return cols.flatMap((column) => {
+    const parts = [[]];
+    let used = 0;
+    for (const name of column) {
+      const height = boxes.get(name).height + SPACE.y;
+      if (used > 0 && used + height > HEIGHT_MAX && deepest <= most) {
+        parts.push([]);
+        used = 0;
+      }
+      parts[parts.length - 1].push(name);
+      used += height;
+    }
+    return parts;
+  });
+}
+
+/** How high a column is, and how wide they all are. */
+function sizeOf(cols, boxes) {
+  const high = (column) =>
+    column.reduce((sum, name) => sum + boxes.get(name).height + SPACE.y, -SPACE.y);
+  const wide = (column) => Math.max(...column.map((name) => boxes.get(name).width));
+  const width = cols.reduce((sum, column) => sum + wide(column) + SPACE.x, -SPACE.x);
+  return { high, wide, width, height: Math.max(0, ...cols.map(high)) };
+}
+
+/**
+ * The columns that can be drawn largest. Who calls whom from left to right is given up only for what
+ * is much larger: where all call one another, they would stand in one thin line.
+ */
+function bestColumns(names, between, boxes, room) {
+  const scale = (cols) => {
+    const { width, height } = sizeOf(cols, boxes);
+    return Math.min(1, room.width / width, room.height / height);
+  };
+  let best = inColumns(names, between, boxes, names.length);
+  for (let most = best.length - 1; most > 0; most -= 1) {
+    const folded = inColumns(names, between, boxes, most);
+    if (scale(folded) > 1.3 * scale(best)) best = folded;
+  }
+  return best;
+}
+
 /**
  * Places of cards and plates.
- * `cards`: {key, group}; `edges`: {from: {key, group}, to: …}.
+ * `cards`: {key, group}; `edges`: {from: {key, group}, to: …}; `room`: the width and height to fill.
  */
-export function layout(cards, edges) {
+export function layout(cards, edges, room) {
   const groups = new Map();
   for (const card of [...cards].sort((a, b) => (a.key < b.key ? -1 : 1))) {
     (groups.get(card.group) ?? groups.set(card.group, []).get(card.group)).push(card.key);
@@ -134,25 +184,9 @@ export function layout(cards, edges) {
     .map((edge) => [edge.from.group, edge.to.group])
     .filter(([from, to]) => from !== to);
   const names = ordered([...groups.keys()].sort(), between);
-  const cols = untangle(columns(names, ranks(names, between)), between);
   const boxes = new Map(names.map((name) => [name, inner(groups.get(name), arcs, name === "outside")]));
-  const split = cols.flatMap((column) => {
-    const parts = [[]];
-    let used = 0;
-    for (const name of column) {
-      const height = boxes.get(name).height + SPACE.y;
-      if (used > 0 && used + height > HEIGHT_MAX) {
-        parts.push([]);
-        used = 0;
-      }
-      parts[parts.length - 1].push(name);
-      used += height;
-    }
-    return parts;
-  });
-  const heightOf = (column) =>
-    column.reduce((sum, name) => sum + boxes.get(name).height + SPACE.y, -SPACE.y);
-  const tallest = Math.max(0, ...split.map(heightOf));
+  const split = bestColumns(names, between, boxes, room);
+  const { high: heightOf, height: tallest } = sizeOf(split, boxes);
   const result = { cards: new Map(), plates: new Map(), width: 0, height: tallest };
   let x = 0;
   for (const column of split) {

@@ -66,7 +66,7 @@ function draw() {
   const seen = model.gather(state.words, isFolded, state.multicast);
   const shape = shapeOf(seen);
   if (shape !== plan.shape) {
-    plan = { shape, ...layout(seen.cards, seen.edges) };
+    plan = { shape, ...layout(seen.cards, seen.edges, viewport.room()) };
     viewport.fit(plan.width, plan.height);
   }
   const spots = spotsNow();
@@ -74,7 +74,7 @@ function draw() {
   const isFew = seen.edges.filter((edge) => !edge.isDim).length <= WORDS_MAX;
   const telling = curves.filter(({ edge }) => (isFew ? !edge.isDim : edge.verdict !== "forwarded"));
   size = sizeOf(viewport.scale);
-  const texts = labels(telling.slice(0, 4 * WORDS_MAX), spots, titles(), size);
+  const texts = labels(telling.slice(0, 4 * WORDS_MAX), spots, titles(), size, !isFew);
   // Who had the focus keeps it: the picture is drawn anew, the person has not moved.
   const focused = document.activeElement?.closest?.("#map [data-key]")?.dataset.key;
   stage.replaceChildren(

@@ -36,6 +36,11 @@ export class Viewport {
     this.draw();
   }
 
+  /** What it shows at once, in pixels. */
+  room() {
+    return { width: this.picture.clientWidth, height: this.picture.clientHeight };
+  }
+
   /** Shows all of it, unless somebody looks at a part. */
   fit(width, height, isForced) {
     const [wide, high] = [this.picture.clientWidth, this.picture.clientHeight];
