@@ -83,6 +83,12 @@ impl<'a> Browser<'a> {
         self.ask_session("POST", "/url", &json!({ "url": address }));
     }
 
+    /// Gives its window another size.
+    pub fn resize(&self, width: u32, height: u32) {
+        let size = json!({ "width": width, "height": height });
+        self.ask_session("POST", "/window/rect", &size);
+    }
+
     /// What a script gives back: the body of a function.
     #[must_use]
     pub fn script(&self, body: &str) -> Value {

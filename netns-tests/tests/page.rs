@@ -239,6 +239,153 @@ fn policies_tell_whom_they_select_and_dark_is_dark() {
     assert_content(&browser);
 }
 
+/// Numbers of flows begin anew with the daemon, and a browser may have been left open.
+#[test]
+fn a_page_that_stayed_open_tells_the_flows_of_a_daemon_that_was_started_again() {
+    let Some(cluster) = cluster() else { return };
+    let browser = Browser::start(&cluster.lab);
+    for _ in 0..5 {
+        cluster.talk();
+    }
+    browser.open(&format!("{PAGE}?filter=to%3Aport%3D80"));
+    let lines = "return document.querySelectorAll('.lines .line').length";
+    let pulse = "return document.querySelector('#pulse span').textContent";
+    browser.await_script(&format!("{lines} > 10"), &json!(true));
+    browser.await_script(pulse, &json!("● live"));
+    cluster.lab.stop_daemon();
+    browser.await_script(pulse, &json!("○ reconnecting"));
+    // Asked while nobody answers.
+    browser.click("[data-verdict=FORWARDED]");
+    browser.await_script(lines, &json!(0));
+    cluster.lab.start_daemon();
+    browser.await_script(pulse, &json!("● live"));
+    cluster.talk();
+    browser.await_script(&format!("{lines} > 0"), &json!(true));
+    browser.await_script(SOURCES, &json!(["frontend/web"]));
+    browser.await_script(
+        "return document.querySelector('#fault').textContent",
+        &json!(""),
+    );
+
+    // And when nothing is asked meanwhile.
+    browser.click("[data-verdict='']");
+    cluster.lab.stop_daemon();
+    browser.await_script(pulse, &json!("○ reconnecting"));
+    cluster.lab.start_daemon();
+    let number =
+        "return [...document.querySelectorAll('.lines .line')].map(line => line.dataset.number)";
+    browser.await_script(pulse, &json!("● live"));
+    cluster.talk();
+    let kept = || {
+        let asked = format!("curl -sSf {PAGE}api/flows?filter=to:port%3D80&limit=500");
+        let told: Value = serde_json::from_str(&cluster.lab.node.must(&asked)).expect("JSON");
+        let rows = told["rows"].as_array().expect("a list").iter();
+        let numbers = rows.map(|row| json!(row["number"].to_string()));
+        Value::Array(numbers.collect())
+    };
+    eventually("the table is that of the daemon", || {
+        let shown = browser.script(number);
+        shown != json!([]) && shown == kept()
+    });
+}
+
+/// Whatever is in an address came with a link from a stranger.
+#[test]
+fn what_a_wrong_address_asks_for_is_told_as_text_and_the_page_works_on() {
+    let Some(cluster) = cluster() else { return };
+    let hostile = "<img src=x onerror=window.hacked=1>";
+    let named = DEFAULT_DENY.replace("name: default-deny", "name: another");
+    cluster.lab.apply(&format!("{hostile}.yaml"), &named);
+    let browser = Browser::start(&cluster.lab);
+    let heads =
+        "return [...document.querySelectorAll('.line.head .cell')].map(cell => cell.textContent)";
+    let usual = json!([
+        "Time",
+        "Source",
+        "Destination",
+        "Port",
+        "Protocol",
+        "Verdict",
+        "Direction",
+        "Reason",
+        "Policy"
+    ]);
+    browser.open(&format!(
+        "{PAGE}?columns=none,%3Cb%3E&view=nowhere&edge=%3Cimg%20src=x%3E&flow=x"
+    ));
+    cards(&browser);
+    browser.await_script(heads, &usual);
+    browser.open(&format!(
+        "{PAGE}?columns=time,tcp_flags&filter=tcp-flag%3DSYN+to%3Aport%3D80"
+    ));
+    browser.await_script(heads, &json!(["Time", "TCP flags"]));
+    browser.await_script(
+        "return [...new Set([...document.querySelectorAll('.lines .tcp_flags')].map(cell => cell.textContent))]",
+        &json!(["SYN"]),
+    );
+    assert_content(&browser);
+    browser.open(&format!(
+        "{PAGE}?filter=%3Cimg%20src%3Dx%20onerror%3Dwindow.hacked%3D1%3E+ns%3Dbackend"
+    ));
+    let fault = "return document.querySelector('#fault').textContent.includes('found \"<img\"')";
+    browser.await_script(fault, &json!(true));
+    browser.click("#words li button");
+    browser.open(&format!("{PAGE}?view=policies"));
+    let files = format!(
+        "return [...document.querySelectorAll('#policies .file')].some(file => file.textContent.includes('{hostile}'))"
+    );
+    browser.await_script(&files, &json!(true));
+    let found = "return [window.hacked ?? null, document.querySelectorAll('main img').length]";
+    assert_eq!(browser.script(found), json!([null, 0]));
+}
+
+#[test]
+fn in_a_narrow_window_all_that_can_be_pressed_is_in_reach() {
+    let Some(cluster) = cluster() else { return };
+    let browser = Browser::start(&cluster.lab);
+    browser.resize(500, 900);
+    browser.open(PAGE);
+    cards(&browser);
+    let out = "return [...document.querySelectorAll('.bar button, .filter button, .filter input, .tools button, #pulse')]\
+               .filter(node => node.checkVisibility())\
+               .filter(node => { const box = node.getBoundingClientRect(); return box.left < 0 || box.right > innerWidth; })\
+               .map(node => node.id || node.textContent)";
+    browser.await_script(out, &json!([]));
+    browser.click(".chooser > button");
+    browser.picture("narrow-light");
+    assert_eq!(browser.script(out), json!([]));
+    // The table is wider than the window, and its heads go with it.
+    browser.await_script(
+        "const grid = document.querySelector('.grid'); grid.scrollLeft = 200; \
+         const left = selector => document.querySelector(selector).getBoundingClientRect().left; \
+         return [grid.scrollWidth > grid.clientWidth, Math.abs(left('.line.head :nth-child(4)') - left('.lines .port')) < 2]",
+        &json!([true, true]),
+    );
+    assert_content(&browser);
+}
+
+/// Twelve namespaces of which each calls all others: no line of them is the right one.
+#[test]
+fn namespaces_that_all_call_one_another_do_not_stand_in_one_thin_line() {
+    let Some(cluster) = cluster() else { return };
+    let browser = Browser::start(&cluster.lab);
+    browser.open(PAGE);
+    let size = browser.script(
+        "return import('/page/layout.js').then(({ layout }) => { \
+           const cards = [...Array(12).keys()].map(at => ({ key: `k${at}`, group: `ns/${at}` })); \
+           const edges = cards.flatMap(from => cards.map(to => ({ from, to }))); \
+           const all = layout(cards, edges, { width: 1440, height: 420 }); \
+           const chain = layout(cards.slice(0, 4), [0, 1, 2].map(at => ({ from: cards[at], to: cards[at + 1] })), \
+             { width: 1440, height: 420 }); \
+           return [Math.min(1440 / all.width, 420 / all.height), all.cards.size, \
+             new Set([...chain.cards.values()].map(spot => spot.x)).size]; \
+         })",
+    );
+    assert!(size[0].as_f64() > Some(0.5), "{size}");
+    // A chain that fits is not folded.
+    assert_eq!((&size[1], &size[2]), (&json!(12), &json!(4)));
+}
+
 /// Sixteen MiB twice: once at once, and once so slowly that it is told of while it goes on.
 #[test]
 fn an_edge_tells_what_passed_and_tells_it_once_and_its_rates_sink_to_nothing() {

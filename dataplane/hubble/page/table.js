@@ -26,8 +26,9 @@ let started = null;
 const parts = {};
 
 function columns() {
-  const wanted = state.columns ?? COLUMNS.filter((column) => column.isShown).map((column) => column.key);
-  return COLUMNS.filter((column) => wanted.includes(column.key));
+  const wanted = COLUMNS.filter((column) => state.columns?.includes(column.key));
+  // An address may name none that there is.
+  return wanted.length > 0 ? wanted : COLUMNS.filter((column) => column.isShown);
 }
 
 function filter() {
@@ -129,6 +130,9 @@ function draw() {
   const shown = columns();
   const template = shown.map((column) => column.width).join(" ");
   parts.grid.style.setProperty("--columns", template);
+  // Of `7rem` and of `minmax(7rem, 1fr)` the 7.
+  const least = shown.reduce((sum, column) => sum + Number(/[\d.]+(?=rem)/.exec(column.width)[0]), 0);
+  parts.grid.style.setProperty("--least", `${least + 2}rem`);
   parts.head.replaceChildren(...shown.map((column, at) =>
     el("div", { role: "columnheader", class: "cell", text: column.name, "aria-colindex": at + 1 })));
   const first = Math.max(0, Math.floor(parts.body.scrollTop / LINE) - 8);
