@@ -99,6 +99,14 @@ async fn guard(State(guard): State<Arc<Guard>>, request: Request, next: Next) ->
 fn refusal(status: StatusCode, text: &'static str) -> Response {
     let mut response = Response::new(Body::from(text));
     *response.status_mut() = status;
+    for (name, value) in [
+        (header::CONTENT_TYPE, "text/plain; charset=utf-8"),
+        (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+        (header::CACHE_CONTROL, "no-store"),
+    ] {
+        let value = header::HeaderValue::from_static(value);
+        response.headers_mut().insert(name, value);
+    }
     if status == StatusCode::UNAUTHORIZED {
         let scheme = header::HeaderValue::from_static("Basic realm=\"portcullis\", Bearer");
         response

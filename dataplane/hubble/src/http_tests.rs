@@ -76,6 +76,9 @@ fn a_token_opens_as_bearer_and_as_password_and_nothing_else_does() {
             answer.starts_with(&format!("HTTP/1.1 {status} ")),
             "{header}: {answer}"
         );
+        let is_text = answer.contains("content-type: text/plain; charset=utf-8\r\n")
+            && (status == "200" || answer.contains("x-content-type-options: nosniff\r\n"));
+        assert!(is_text, "{answer}");
     }
 }
 
