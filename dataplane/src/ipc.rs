@@ -75,6 +75,8 @@ pub enum Answer {
     Status(Box<Status>),
     /// A flow or a drop.
     Flow(Box<SeenFlow>),
+    /// The same in Hubble's form: an object of JSON.
+    Line(String),
     /// Events went by unseen.
     Lost(Lost),
     /// Why one flow passed or not.

@@ -358,6 +358,9 @@ fn layer4(sighting: &Sighting<'_>, protocol: Protocol) -> Option<wire::Layer4> {
             r#type: destination_port,
             code: record.icmp_code.into(),
         }),
+        // Of these a record has no more than that it was they.
+        Protocol::Other(112) => Layer::Vrrp(wire::Vrrp::default()),
+        Protocol::Other(2) => Layer::Igmp(wire::Igmp::default()),
         Protocol::Other(_) => return None,
     };
     Some(wire::Layer4 {

@@ -179,7 +179,7 @@ impl Check {
                 .names
                 .iter()
                 .any(|name| wanted.iter().any(|one| one.matches(name))),
-            Self::Workload(_, wanted) => party.workload().is_some_and(|(kind, name)| {
+            Self::Workload(_, wanted) => party.workloads().any(|(kind, name)| {
                 wanted.iter().any(|one| {
                     (one.kind.is_empty() || one.kind == kind)
                         && (one.name.is_empty() || one.name == name)

@@ -60,4 +60,4 @@ pub use sighting::{Aspect, FlowVerdict, Party, Point, Sighting};
 pub use stored::Stored;
 pub use uuid::Uuid;
 pub use why::{NearMiss, Why, WhySide};
-pub use workload::of as workload_of;
+pub use workload::{Workload, of as workload_of};

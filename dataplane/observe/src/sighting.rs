@@ -5,6 +5,7 @@ use super::event::Event;
 use super::judgement::Judgement;
 use super::names::Names;
 use super::uuid::Uuid;
+use super::workload::Workload;
 use portcullis_engine::{Drop, EndpointId, RecordKind};
 use portcullis_policy::{Decision, Direction, Identity, Protocol};
 use serde::{Deserialize, Serialize};
@@ -75,6 +76,8 @@ pub struct Party<'a> {
     pub names: &'a [String],
     /// Namespace and name of the service whose address it is.
     pub service: Option<(&'a str, &'a str)>,
+    /// What made its pod, where somebody has written that down: see `workloads`.
+    pub made_by: &'a [Workload],
 }
 
 /// One thing that is told of one event.
@@ -305,6 +308,7 @@ impl<'a> Party<'a> {
             labels: names.labels(identity),
             names: &[],
             service: service(),
+            made_by: &[],
         }
     }
 
@@ -315,6 +319,14 @@ impl<'a> Party<'a> {
     #[must_use]
     pub fn workload(&self) -> Option<(&'static str, &'a str)> {
         super::workload::of(self.pod_name)
+    }
+
+    /// Kinds and names of what made its pod: as they are written down, else as its name tells.
+    pub fn workloads(&self) -> impl Iterator<Item = (&'a str, &'a str)> + use<'a> {
+        let written = self.made_by.iter();
+        let written = written.map(|one| (one.kind.as_str(), one.name.as_str()));
+        let guessed = self.made_by.is_empty().then(|| self.workload()).flatten();
+        written.chain(guessed.map(|(kind, name)| (kind as &str, name)))
     }
 
     /// Whether it belongs to the cluster.

@@ -1,5 +1,17 @@
 //! What a pod's name tells of the workload that made it.
 
+use serde::{Deserialize, Serialize};
+
+/// A workload as somebody has written it down.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Workload {
+    /// Its name.
+    pub name: String,
+    /// `Deployment` and so on.
+    pub kind: String,
+}
+
 /// Letters that Kubernetes makes names from: no vowels, and nothing that looks like another.
 const ALPHABET: &str = "bcdfghjklmnpqrstvwxz2456789";
 

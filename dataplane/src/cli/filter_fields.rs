@@ -154,7 +154,7 @@ fn named<T: serde::de::DeserializeOwned>(text: &str) -> Result<T, String> {
 }
 
 /// Names of reserved identities. [Cilium, `pkg/identity/reserved.go`]
-const RESERVED: [&str; 11] = [
+pub const RESERVED: [&str; 11] = [
     "unknown",
     "host",
     "world",

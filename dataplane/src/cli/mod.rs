@@ -5,6 +5,7 @@ mod filter_fields;
 mod filters;
 mod flow_file;
 mod flow_format;
+mod flow_object;
 mod flows;
 mod moment;
 mod nat;

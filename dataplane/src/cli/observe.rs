@@ -5,7 +5,7 @@ use super::flow_file;
 use super::flow_format::{FlowOutput, PrintArgs, Printer, no_pipe};
 use super::moment::moment;
 use crate::ipc::{self, Answer, Request, SOCKET_PATH};
-use crate::recall::Ask;
+use crate::recall::{Ask, Form};
 use clap::{ArgMatches, Args};
 use jiff::Timestamp;
 use std::path::PathBuf;
@@ -69,6 +69,9 @@ pub struct ObserveArgs {
     /// Hubble has written; `-` for standard input.
     #[arg(long, value_name = "FILE", conflicts_with_all = ["follow", "socket", "endings"])]
     pub input_file: Option<PathBuf>,
+    /// Says nothing of what went by unseen or was not understood.
+    #[arg(short, long)]
+    pub silent_errors: bool,
     /// Unix socket of the daemon.
     #[arg(long, value_name = "PATH", default_value = SOCKET_PATH)]
     pub socket: PathBuf,
@@ -85,6 +88,7 @@ pub fn observe(args: &ObserveArgs, matches: &ArgMatches) -> Result<(), String> {
     }
     let mut wanted = filters::wanted(matches)?;
     wanted.has_endings = args.endings;
+    args.print.color.choose();
     let is_past_wanted = args.all || args.since.is_some() || !args.follow;
     let ask = Ask {
         wanted,
@@ -93,14 +97,20 @@ pub fn observe(args: &ObserveArgs, matches: &ArgMatches) -> Result<(), String> {
         first: args.first,
         last: args.last.or((!is_past_wanted).then_some(0)),
         follow: args.follow,
+        form: if matches!(args.print.output, FlowOutput::Text | FlowOutput::Json) {
+            Form::Event
+        } else {
+            Form::Hubble
+        },
     };
-    let mut printer = Printer::new(&args.print);
+    let mut printer = Printer::new(&args.print, args.silent_errors);
     if let Some(file) = &args.input_file {
         return flow_file::print(file, &ask, &mut printer);
     }
     for answer in ipc::ask(&args.socket, &Request::Observe(Box::new(ask)))? {
         let shown = match answer? {
             Answer::Flow(flow) => printer.print(&flow),
+            Answer::Line(line) => printer.print_line(&line),
             Answer::Lost(lost) => printer.print_lost(&lost),
             Answer::Error(fault) => return Err(fault),
             _ => Ok(()),

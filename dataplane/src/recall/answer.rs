@@ -1,6 +1,6 @@
 //! Answers from history, written to whoever asks.
 
-use super::ask::{Ask, Chooser};
+use super::ask::{Ask, Chooser, Form};
 use super::ranking::{Grouping, Ranked, Ranking};
 use super::search::{Which, backwards};
 use super::seen_flow::{Explained, SeenFlow};
@@ -11,7 +11,9 @@ use crate::review::{
     suggest as suggest_policies,
 };
 use jiff::Timestamp;
+use portcullis_hubble::{Lines, NodeName};
 use portcullis_policy::Object;
+use std::cell::RefCell;
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
@@ -36,7 +38,21 @@ pub fn observe(
         Ok(chooser) => chooser,
         Err(fault) => return tell(Some(Answer::Error(fault))),
     };
-    let teller = Teller { chooser, ask, home };
+    let lines = Lines::new(&NodeName {
+        name: home.node.clone(),
+        cluster: home.cluster.clone(),
+        started: Timestamp::UNIX_EPOCH,
+    });
+    let lines = match lines {
+        Ok(lines) => RefCell::new(lines),
+        Err(fault) => return tell(Some(Answer::Error(fault))),
+    };
+    let teller = Teller {
+        chooser,
+        ask,
+        home,
+        lines,
+    };
     let Some(last) = ask.last else {
         // One reader for the past and for what comes: it is told of all that it misses in between.
         let reader = reader(history, ask.since);
@@ -61,26 +77,57 @@ struct Teller<'a> {
     chooser: Chooser,
     ask: &'a Ask,
     home: &'a Home,
+    /// Remembers explanations.
+    lines: RefCell<Lines>,
 }
 
 impl Teller<'_> {
-    fn wants(&self, event: &Event) -> bool {
+    fn is_in_time(&self, event: &Event) -> bool {
         self.ask.since.is_none_or(|since| event.time >= since)
             && self.ask.until.is_none_or(|until| event.time <= until)
-            && self.chooser.wants(event)
     }
 
+    /// How much is told of an event.
+    fn count(&self, event: &Event) -> usize {
+        if !self.is_in_time(event) {
+            return 0;
+        }
+        match self.ask.form {
+            Form::Event => usize::from(self.chooser.wants(event)),
+            Form::Hubble => self.chooser.all(event).count(),
+        }
+    }
+
+    /// Tells of an event: of what is wanted so much is left out, and then so much told at most. Gives
+    /// how much was told.
     fn tell(
         &self,
         event: &Event,
+        (skip, most): (usize, usize),
         tell: &mut dyn FnMut(Option<Answer>) -> io::Result<()>,
-    ) -> io::Result<bool> {
-        if !self.wants(event) {
-            return Ok(false);
+    ) -> io::Result<usize> {
+        if !self.is_in_time(event) {
+            return Ok(0);
         }
-        let seen = SeenFlow::read(event, &self.home.node);
-        tell(Some(Answer::Flow(Box::new(seen))))?;
-        Ok(true)
+        let mut told = 0;
+        match self.ask.form {
+            Form::Event => {
+                let chosen = self.chooser.chosen(event);
+                if let Some(sighting) = chosen.filter(|_| skip == 0 && most > 0) {
+                    let seen = SeenFlow::of(event, Some(sighting), &self.home.node);
+                    tell(Some(Answer::Flow(Box::new(seen))))?;
+                    told = 1;
+                }
+            }
+            Form::Hubble => {
+                for sighting in self.chooser.all(event).skip(skip).take(most) {
+                    let line = self.lines.borrow_mut().line(&sighting);
+                    tell(Some(Answer::Line(line)))?;
+                    told += 1;
+                }
+            }
+        }
+        Ok(told)
     }
 
     /// Tells the last that are kept, up to before a number.
@@ -91,16 +138,26 @@ impl Teller<'_> {
         end: u64,
         tell: &mut dyn FnMut(Option<Answer>) -> io::Result<()>,
     ) -> io::Result<()> {
-        let mut events: Vec<Event> = backwards(history)
+        let (mut found, mut count) = (Vec::new(), 0);
+        let earlier = backwards(history)
             .skip_while(|event| event.number >= end)
-            .take_while(|event| self.is_late_enough(event))
-            .filter(|event| self.wants(event))
-            .take(last)
-            .collect();
-        events.reverse();
-        events
-            .iter()
-            .try_for_each(|event| self.tell(event, tell).map(drop))
+            .take_while(|event| self.is_late_enough(event));
+        for event in earlier {
+            if count >= last {
+                break;
+            }
+            let told = self.count(&event);
+            if told > 0 {
+                count += told;
+                found.push(event);
+            }
+        }
+        let mut skip = count.saturating_sub(last);
+        for event in found.iter().rev() {
+            self.tell(event, (skip, usize::MAX), tell)?;
+            skip = 0;
+        }
+        Ok(())
     }
 
     /// Tells what is kept up to the newest.
@@ -126,7 +183,7 @@ impl Teller<'_> {
                 if left == 0 || newest.is_none_or(|newest| event.number > newest) {
                     return Ok(());
                 }
-                left -= usize::from(self.tell(event, tell)?);
+                left -= self.tell(event, (0, left), tell)?;
             }
         }
     }
@@ -146,7 +203,7 @@ impl Teller<'_> {
                 if self.is_too_late(event) {
                     return Ok(());
                 }
-                self.tell(event, tell)?;
+                self.tell(event, (0, usize::MAX), tell)?;
             }
             tell(None)?;
         }

@@ -22,12 +22,25 @@ pub struct Wanted {
     pub has_endings: bool,
 }
 
+/// How events are told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Form {
+    /// Each once, with all that is known of it.
+    #[default]
+    Event,
+    /// As Hubble's API tells it: each verdict, and then what became of the packet.
+    Hubble,
+}
+
 /// Events of the past, and perhaps those to come.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Ask {
     /// Which ones.
     pub wanted: Wanted,
+    /// In what form.
+    pub form: Form,
     /// Not before.
     pub since: Option<Timestamp>,
     /// Not after.
@@ -72,10 +85,29 @@ impl Wanted {
 }
 
 impl Chooser {
-    /// Whether an event is wanted: one line is told of it, so one of the things that are seen of it
-    /// and agree with its verdict must be.
+    /// What is told of an event in which one line is told of each: of the things that are seen of it,
+    /// agree with its verdict and are wanted, the last.
+    #[must_use]
+    pub fn chosen<'a>(&self, event: &'a Event) -> Option<Sighting<'a>> {
+        let wanted = |sighting: &Sighting<'_>| self.choice.wants(sighting);
+        let is_told = self.wants_record(event);
+        is_told.then(|| sightings(event).filter(wanted).last())?
+    }
+
+    /// What is told of an event in Hubble's form: all that is seen of it and is wanted.
+    pub fn all<'a>(&self, event: &'a Event) -> impl Iterator<Item = Sighting<'a>> {
+        let is_told = self.wants_record(event);
+        Sighting::all(event).filter(move |sighting| is_told && self.choice.wants(sighting))
+    }
+
+    /// Whether an event is wanted.
     #[must_use]
     pub fn wants(&self, event: &Event) -> bool {
+        self.chosen(event).is_some()
+    }
+
+    /// Whether what filters of Hubble do not know is as it is wanted.
+    fn wants_record(&self, event: &Event) -> bool {
         let kind = event.record.kind;
         if !self.has_endings && matches!(kind, RecordKind::Update | RecordKind::End(_)) {
             return false;
@@ -85,9 +117,7 @@ impl Chooser {
             _ => None,
         };
         let is_reason = |list: &[String]| reason.is_some_and(|key| list.iter().any(|is| is == key));
-        (self.reasons.is_empty() || is_reason(&self.reasons))
-            && !is_reason(&self.reasons_not)
-            && sightings(event).any(|sighting| self.choice.wants(&sighting))
+        (self.reasons.is_empty() || is_reason(&self.reasons)) && !is_reason(&self.reasons_not)
     }
 }
 

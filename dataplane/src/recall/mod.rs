@@ -7,7 +7,7 @@ mod search;
 mod seen_flow;
 
 pub use answer::{observe, rank, replay, suggest, why};
-pub use ask::{Ask, Chooser, Wanted};
+pub use ask::{Ask, Chooser, Form, Wanted};
 pub use ranking::{Grouping, Ranked, Ranking};
 pub use search::Which;
 pub use seen_flow::{

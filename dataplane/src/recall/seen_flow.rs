@@ -3,7 +3,7 @@
 use super::ask::sightings;
 use crate::observe::{
     Aspect, DropReason, Event, Flow, FlowEnd, FlowPolicy, FlowVerdict, Origin, Party, Point, Seen,
-    Sighting, Uuid, Why,
+    Sighting, Uuid, Why, Workload,
 };
 use portcullis_engine::{Ending, RecordKind};
 use portcullis_policy::{Direction, Identity, Protocol};
@@ -53,6 +53,15 @@ pub struct SeenFlow {
     /// Labels of the node, `key=value`.
     #[serde(skip_serializing_if = "Vec::is_empty", default)]
     pub node_labels: Vec<String>,
+    /// What the packet was, in Hubble's words; empty where they were not written down.
+    #[serde(skip_serializing_if = "String::is_empty", default)]
+    pub summary: String,
+    /// Workloads of the source, where they were written down.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub source_workloads: Vec<Workload>,
+    /// Workloads of the destination, where they were written down.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub destination_workloads: Vec<Workload>,
     /// Names that the source's address is known by.
     #[serde(skip_serializing_if = "Vec::is_empty", default)]
     pub source_names: Vec<String>,
@@ -137,12 +146,26 @@ impl SeenFlow {
     /// Joins an event with its names.
     #[must_use]
     pub fn read(event: &Event, node: &str) -> Self {
-        let sighting = sightings(event).last();
+        Self::of(event, sightings(event).last(), node)
+    }
+
+    /// The same, with what is told of it.
+    #[must_use]
+    pub fn of(event: &Event, sighting: Option<Sighting<'_>>, node: &str) -> Self {
         let record = &event.record;
         let has_totals = matches!(record.kind, RecordKind::Update | RecordKind::End(_));
         let names = |of: fn(&Sighting<'_>) -> Vec<String>| sighting.as_ref().map_or(Vec::new(), of);
+        let mut flow = Flow::read(event);
+        // A verdict that was asked for is one of its own direction.
+        if let Some(Sighting {
+            aspect: Aspect::Verdict(judgement),
+            ..
+        }) = &sighting
+        {
+            flow.traffic_direction = Some(judgement.side().into());
+        }
         Self {
-            flow: Flow::read(event),
+            flow,
             number: event.number,
             uuid: sighting
                 .as_ref()
@@ -179,6 +202,9 @@ impl SeenFlow {
                 },
             ),
             node_labels: event.names.node_labels.to_vec(),
+            summary: String::new(),
+            source_workloads: Vec::new(),
+            destination_workloads: Vec::new(),
             source_names: names(|seen| seen.source.names.to_vec()),
             destination_names: names(|seen| seen.destination.names.to_vec()),
             source_service: sighting.as_ref().and_then(|seen| service(&seen.source)),
@@ -260,6 +286,7 @@ impl Seen for ReadFlow<'_> {
             self.seen.flow.ip.as_ref().map(|ip| ip.source),
             self.seen.flow.source_port,
             (&self.seen.source_names, self.seen.source_service.as_ref()),
+            &self.seen.source_workloads,
         )
     }
 
@@ -276,6 +303,7 @@ impl Seen for ReadFlow<'_> {
                 &self.seen.destination_names,
                 self.seen.destination_service.as_ref(),
             ),
+            &self.seen.destination_workloads,
         )
     }
 
@@ -289,6 +317,7 @@ fn party<'a>(
     address: Option<IpAddr>,
     port: Option<u16>,
     (names, service): (&'a [String], Option<&'a SeenService>),
+    made_by: &'a [Workload],
 ) -> Party<'a> {
     Party {
         endpoint: None,
@@ -300,6 +329,7 @@ fn party<'a>(
         labels: &end.labels,
         names,
         service: service.map(|service| (service.namespace.as_str(), service.name.as_str())),
+        made_by,
     }
 }
 

@@ -3,9 +3,9 @@
 use super::aggregate::Groups;
 use super::counts::ExportCounts;
 use super::file::{Bounds, RotatedFile};
-use super::json::Schema;
 use super::settings::{ExportSettings, mask};
 use crate::flow::{Teller, timestamp};
+use crate::json::Schema;
 use crate::mask::Mask;
 use crate::observer::Losses;
 use crate::sources::Sources;

@@ -5,7 +5,6 @@ mod aggregate;
 mod counts;
 mod exporter;
 mod file;
-mod json;
 mod settings;
 
 #[cfg(test)]

@@ -1,8 +1,8 @@
 //! Lines as they are written: their form against prost, what is chosen, what was lost, rotation.
 
 use super::file::{Bounds, RotatedFile};
-use super::json::Schema;
 use super::*;
+use crate::json::Schema;
 use crate::wire::flow::{
     Aggregate, CiliumEventType, Endpoint, Flow, Ip, Layer4, Tcp, TcpFlags, Workload, layer4,
 };

@@ -1,14 +1,16 @@
 //! Flows as lines, blocks and rows of text.
 
 use super::PrintArgs;
+use crate::cli::filter_fields::RESERVED;
 use crate::observe::{FlowEnd, FlowPolicy};
 use crate::recall::{SeenFlow, SeenService};
 use std::fmt::Write;
 use std::net::IpAddr;
 
 /// Titles of Hubble's fields.
-const TITLES: [&str; 6] = [
+const TITLES: [&str; 7] = [
     "TIMESTAMP",
+    "NODE",
     "SOURCE",
     "DESTINATION",
     "TYPE",
@@ -23,23 +25,30 @@ struct End<'a> {
     port: Option<u16>,
     service: Option<&'a SeenService>,
     names: &'a [String],
+    mac: Option<&'a str>,
 }
 
 impl End<'_> {
     /// Name or address with the port, as Hubble prints it.
     fn text(&self, args: &PrintArgs) -> String {
         let is_named = args.ip_translation && !args.numeric;
-        let name = match (self.service, self.address) {
-            _ if is_named && !self.end.pod_name.is_empty() => {
-                format!("{}/{}", self.end.namespace, self.end.pod_name)
-            }
-            (Some(service), _) if is_named => format!("{}/{}", service.namespace, service.name),
-            (_, Some(_)) if is_named && !self.names.is_empty() => self.names.join(","),
-            (_, Some(IpAddr::V6(address))) if self.port.is_some() => format!("[{address}]"),
-            (_, Some(address)) => address.to_string(),
-            (_, None) => self.end.name(),
+        let Some(address) = self.address else {
+            return self.mac.unwrap_or_default().to_owned();
         };
-        match self.port {
+        let in_namespace = |namespace: &str, name: &str| match namespace {
+            "" => name.to_owned(),
+            _ => format!("{namespace}/{name}"),
+        };
+        let name = match self.service {
+            _ if is_named && !self.end.pod_name.is_empty() => {
+                in_namespace(&self.end.namespace, &self.end.pod_name)
+            }
+            Some(service) if is_named => in_namespace(&service.namespace, &service.name),
+            _ if is_named && !self.names.is_empty() => self.names.join(","),
+            _ => address.to_string(),
+        };
+        match self.port.filter(|port| *port != 0) {
+            Some(port) if name.contains(':') => format!("[{name}]:{port}"),
             Some(port) => format!("{name}:{port}"),
             None => name,
         }
@@ -55,7 +64,7 @@ impl End<'_> {
         if !is_pod && self.address.is_some() {
             let _ = write!(name, " ({})", self.end.name());
         }
-        if let Some(port) = self.port {
+        if let Some(port) = self.port.filter(|port| *port != 0) {
             let _ = write!(name, ":{port}");
         }
         format!("{name} (ID:{})", self.end.identity)
@@ -63,14 +72,10 @@ impl End<'_> {
 
     /// Its identity as Hubble prints it.
     fn identity(&self) -> String {
-        let reserved = self
-            .end
-            .labels
-            .iter()
-            .find_map(|label| label.strip_prefix("reserved:"));
-        match reserved {
-            Some(name) if self.end.identity < 256 => format!("({name})"),
-            _ => format!("(ID:{})", self.end.identity),
+        let number = usize::try_from(self.end.identity).unwrap_or(usize::MAX);
+        match RESERVED.get(number) {
+            Some(name) => format!("({name})"),
+            None => format!("(ID:{number})"),
         }
     }
 }
@@ -89,6 +94,7 @@ fn ends(seen: &SeenFlow) -> [End<'_>; 2] {
             port: flow.source_port,
             service: seen.source_service.as_ref(),
             names: &seen.source_names,
+            mac: seen.ethernet.as_ref().map(|of| of.source.as_str()),
         },
         End {
             end: &flow.destination,
@@ -98,6 +104,7 @@ fn ends(seen: &SeenFlow) -> [End<'_>; 2] {
                 .filter(|_| !is_icmp && flow.source_port.is_some()),
             service: seen.destination_service.as_ref(),
             names: &seen.destination_names,
+            mac: seen.ethernet.as_ref().map(|of| of.destination.as_str()),
         },
     ]
 }
@@ -137,13 +144,13 @@ pub fn text(seen: &SeenFlow, args: &PrintArgs) -> String {
         ),
         _ => flow.reason.clone(),
     };
-    format!(
+    plain(&format!(
         "{}: {} -> {} {protocol} {}{drop} ({ending})  {name}",
         stamp(seen, args),
         source.full(args),
         destination.full(args),
         flow.verdict
-    )
+    ))
 }
 
 /// Hubble's line, and the word of it that is the verdict.
@@ -166,61 +173,80 @@ pub fn compact(seen: &SeenFlow, args: &PrintArgs) -> (String, String) {
         by(seen, args),
         summary(seen)
     );
-    (line, verdict)
+    (plain(&line), verdict)
 }
 
 /// Hubble's block: a line for each field.
 pub fn dict(seen: &SeenFlow, args: &PrintArgs) -> String {
     let mut out = String::new();
-    let row = row(seen, args);
-    if args.print_node_name {
-        let _ = writeln!(out, "{:>11}: {}", "NODE", seen.node_name);
-    }
-    for (title, value) in TITLES.iter().zip(&row) {
+    for (title, value) in titles(args).iter().zip(&row(seen, args)) {
         let _ = writeln!(out, "{title:>11}: {value}");
     }
     out
 }
 
 /// Hubble's row.
-pub fn row(seen: &SeenFlow, args: &PrintArgs) -> [String; 6] {
+pub fn row(seen: &SeenFlow, args: &PrintArgs) -> Vec<String> {
     let [source, destination] = ends(seen);
     let mut verdict = verdict(seen);
     let by = by(seen, args);
     if !by.is_empty() {
         verdict = format!("{verdict} {}", by.trim_end());
     }
-    [
+    let mut row = vec![
         args.time_format.text(seen.flow.time),
         source.text(args),
         destination.text(args),
         seen.event.clone(),
         verdict,
         summary(seen),
-    ]
+    ];
+    if args.print_node_name {
+        row.insert(1, seen.node_name.clone());
+    }
+    row.iter().map(|cell| plain(cell)).collect()
+}
+
+fn titles(args: &PrintArgs) -> Vec<&'static str> {
+    let is_shown = |title: &&str| *title != "NODE" || args.print_node_name;
+    TITLES.into_iter().filter(is_shown).collect()
+}
+
+/// What a file says is shown, not done: a terminal obeys control characters.
+fn plain(text: &str) -> String {
+    if !text.contains(char::is_control) {
+        return text.to_owned();
+    }
+    let shown = |letter: char| match letter.is_control() {
+        true => letter.escape_default().collect::<String>(),
+        false => letter.to_string(),
+    };
+    text.chars().map(shown).collect()
 }
 
 /// Rows in columns that fit.
-pub fn table(rows: &[[String; 6]]) -> String {
-    let mut widths = TITLES.map(str::len);
+pub fn table(rows: &[Vec<String>], args: &PrintArgs) -> String {
+    let titles = titles(args);
+    let mut widths: Vec<usize> = titles.iter().map(|title| title.len()).collect();
     for row in rows {
         for (width, cell) in widths.iter_mut().zip(row) {
             *width = (*width).max(cell.chars().count());
         }
     }
     let mut out = String::new();
-    let mut line = |cells: [&str; 6]| {
+    let mut line = |cells: &[&str]| {
         let padded = cells
             .iter()
-            .zip(widths)
+            .zip(&widths)
             .map(|(cell, width)| format!("{cell:<width$}"));
         let text = padded.collect::<Vec<_>>().join("   ");
         out.push_str(text.trim_end());
         out.push('\n');
     };
-    line(TITLES);
+    line(&titles);
     for row in rows {
-        line(row.each_ref().map(String::as_str));
+        let cells: Vec<&str> = row.iter().map(String::as_str).collect();
+        line(&cells);
     }
     out
 }
@@ -228,6 +254,9 @@ pub fn table(rows: &[[String; 6]]) -> String {
 /// What the packet was.
 pub fn summary(seen: &SeenFlow) -> String {
     let flow = &seen.flow;
+    if !seen.summary.is_empty() {
+        return seen.summary.clone();
+    }
     match flow.protocol.as_deref() {
         Some("TCP") if !seen.tcp_flags.is_empty() => {
             format!("TCP Flags: {}", seen.tcp_flags.join(", "))
@@ -244,8 +273,8 @@ fn verdict(seen: &SeenFlow) -> String {
     let is_policy = seen.event.starts_with("policy-verdict");
     match (seen.flow.verdict.as_str(), is_policy) {
         ("AUDIT", true) => "AUDITED".into(),
-        ("DROPPED", true) => "DENIED".into(),
-        ("FORWARDED", true) => "ALLOWED".into(),
+        ("DROPPED" | "ERROR", true) => "DENIED".into(),
+        ("FORWARDED" | "REDIRECTED", true) => "ALLOWED".into(),
         (verdict, _) => verdict.to_owned(),
     }
 }
@@ -256,18 +285,129 @@ fn by(seen: &SeenFlow, args: &PrintArgs) -> String {
         return String::new();
     }
     let flow = &seen.flow;
-    let denied = [&flow.egress_denied_by, &flow.ingress_denied_by];
-    let allowed = [&flow.egress_allowed_by, &flow.ingress_allowed_by];
-    let deciding = if flow.verdict == "FORWARDED" {
-        allowed
+    let is_allowed = ["FORWARDED", "REDIRECTED"].contains(&flow.verdict.as_str());
+    let (egress, ingress) = if is_allowed {
+        (&flow.egress_allowed_by, &flow.ingress_allowed_by)
     } else {
-        denied
+        (&flow.egress_denied_by, &flow.ingress_denied_by)
     };
+    let of = |direction: &str| {
+        flow.traffic_direction
+            .as_ref()
+            .is_none_or(|is| is == direction)
+    };
+    let deciding = [(egress, "egress"), (ingress, "ingress")];
+    let deciding = deciding.into_iter().filter(|(_, direction)| of(direction));
     let name = |policy: &FlowPolicy| format!("{} ({})", policy.name, policy.kind);
-    let names: Vec<_> = deciding.into_iter().flatten().map(name).collect();
+    // Hubble, too, leaves out those that have no name or no kind.
+    let is_named = |policy: &&FlowPolicy| !policy.name.is_empty() && !policy.kind.is_empty();
+    let names = deciding.flat_map(|(list, _)| list).filter(is_named);
+    let names: Vec<_> = names.map(name).collect();
     if names.is_empty() {
         String::new()
     } else {
         format!("BY {} ", names.join(", "))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::Cli;
+    use crate::cli::flow_object::flow;
+    use clap::{CommandFactory, FromArgMatches};
+    use serde_json::{Value, json};
+
+    fn args(line: &str) -> PrintArgs {
+        let words = ["portcullis", "observe"]
+            .into_iter()
+            .chain(line.split_whitespace());
+        let matches = Cli::command().get_matches_from(words);
+        let (_, matches) = matches.subcommand().expect("observe");
+        PrintArgs::from_arg_matches(matches).expect("what clap understood")
+    }
+
+    fn object() -> Value {
+        json!({"flow": {
+            "time": "2026-11-28T12:00:00.5Z", "verdict": "DROPPED", "node_name": "blue/n7",
+            "ethernet": {"source": "02:00:00:00:00:01", "destination": "02:00:00:00:00:02"},
+            "IP": {"source": "fd00::1", "destination": "10.0.1.10", "ipVersion": "IPv6"},
+            "l4": {"TCP": {"source_port": 40000, "destination_port": 80}},
+            "source": {"identity": 9}, "destination": {"identity": 301, "namespace": "shop", "pod_name": "db-0"},
+            "event_type": {"type": 5}, "policy_match_type": 2, "traffic_direction": "INGRESS",
+            "egress_denied_by": [{"name": "other", "kind": "CiliumNetworkPolicy"}],
+            "ingress_denied_by": [{"name": "deny", "kind": "CiliumNetworkPolicy"}, {"name": "nameless kind"}],
+            "Summary": "TCP Flags: SYN; IP Trace"
+        }})
+    }
+
+    /// By the printer of Hubble's command line.
+    #[test]
+    fn lines_are_those_of_hubbles_command_line() {
+        let shown = |object: &Value, line: &str| {
+            compact(
+                &flow(object),
+                &args(&format!("--time-format RFC3339 {line}")),
+            )
+            .0
+        };
+        let time = "2026-11-28T12:00:00Z";
+        let mut one = object();
+        assert_eq!(
+            shown(&one, "--print-policy-names --print-node-name"),
+            format!(
+                "{time} [blue/n7]: [fd00::1]:40000 (world-ipv4) <> shop/db-0:80 (ID:301) \
+                 policy-verdict:L3-L4 INGRESS DENIED BY deny (CiliumNetworkPolicy) \
+                 (TCP Flags: SYN; IP Trace)"
+            )
+        );
+        one["flow"]["is_reply"] = json!(true);
+        one["flow"]["verdict"] = json!("FORWARDED");
+        one["flow"]["event_type"] = json!({"type": 4});
+        one["flow"]["l4"]["TCP"]["source_port"] = json!(0);
+        one["flow"]["source_names"] = json!(["a.example", "b.example"]);
+        assert_eq!(
+            shown(&one, ""),
+            format!(
+                "{time}: shop/db-0:80 (ID:301) <- a.example,b.example (world-ipv4) to-endpoint \
+                 FORWARDED (TCP Flags: SYN; IP Trace)"
+            )
+        );
+        assert!(shown(&one, "--numeric").contains(": 10.0.1.10:80 (ID:301) <- fd00::1 ("));
+        one["flow"]["IP"] = Value::Null;
+        one["flow"]["is_reply"] = json!(false);
+        let macs = "02:00:00:00:00:01 (world-ipv4) -> 02:00:00:00:00:02 (ID:301)";
+        assert!(shown(&one, "").contains(macs));
+    }
+
+    #[test]
+    fn the_node_stands_behind_the_time() {
+        let args = args("-o dict --print-node-name --time-format RFC3339");
+        let block = dict(&flow(&object()), &args);
+        let expected = "  TIMESTAMP: 2026-11-28T12:00:00Z\n       NODE: blue/n7\n     SOURCE: ";
+        assert!(block.starts_with(expected), "{block}");
+        let rows = table(&[row(&flow(&object()), &args)], &args);
+        let titles: Vec<&str> = rows
+            .lines()
+            .next()
+            .unwrap_or_default()
+            .split_whitespace()
+            .collect();
+        assert_eq!(titles, TITLES);
+    }
+
+    #[test]
+    fn a_terminal_does_not_obey_what_a_file_says() {
+        let mut one = object();
+        one["flow"]["Summary"] = json!("\u{1b}]0;x\u{7}\nforged line");
+        let seen = flow(&one);
+        let args = args("");
+        for text in [
+            compact(&seen, &args).0,
+            text(&seen, &args),
+            row(&seen, &args).concat(),
+        ] {
+            assert!(!text.contains(char::is_control), "{text:?}");
+        }
     }
 }

@@ -8,7 +8,7 @@ mod time_format;
 pub use jsonpb::response;
 pub use time_format::TimeFormat;
 
-use super::paint;
+use super::{flow_object, paint};
 use crate::ipc::Lost;
 use crate::recall::SeenFlow;
 use anstyle::AnsiColor;
@@ -27,11 +27,37 @@ pub enum FlowOutput {
     /// A line for each field.
     Dict,
     /// Columns.
+    #[value(alias = "tab")]
     Table,
     /// One object a line.
+    #[value(alias = "JSON")]
     Json,
     /// One object a line, with the names and nesting of Hubble's protobuf.
     Jsonpb,
+}
+
+/// When text has colours.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
+pub enum Colour {
+    /// On a terminal that has some.
+    #[default]
+    Auto,
+    /// Always.
+    Always,
+    /// Never.
+    Never,
+}
+
+impl Colour {
+    /// Says so to all that prints.
+    pub fn choose(self) {
+        let choice = match self {
+            Self::Auto => return,
+            Self::Always => anstream::ColorChoice::Always,
+            Self::Never => anstream::ColorChoice::Never,
+        };
+        choice.write_global();
+    }
 }
 
 /// How flows are printed.
@@ -56,6 +82,9 @@ pub struct PrintArgs {
     /// Whether names stand for addresses.
     #[arg(long, value_name = "BOOL", default_value_t = true, action = clap::ArgAction::Set, num_args = 0..=1, default_missing_value = "true", require_equals = true)]
     pub ip_translation: bool,
+    /// Whether text has colours.
+    #[arg(long, value_enum, value_name = "WHEN", default_value_t)]
+    pub color: Colour,
     /// How times are written.
     #[arg(
         long,
@@ -70,16 +99,18 @@ pub struct PrintArgs {
 /// Prints flows one after another.
 pub struct Printer<'a> {
     args: &'a PrintArgs,
+    is_silent: bool,
     /// Rows that wait until all are known, so that columns fit.
-    rows: Vec<[String; 6]>,
+    rows: Vec<Vec<String>>,
     count: usize,
 }
 
 impl<'a> Printer<'a> {
     /// Nothing printed yet.
-    pub const fn new(args: &'a PrintArgs) -> Self {
+    pub const fn new(args: &'a PrintArgs, is_silent: bool) -> Self {
         Self {
             args,
+            is_silent,
             rows: Vec::new(),
             count: 0,
         }
@@ -107,6 +138,18 @@ impl<'a> Printer<'a> {
                 Ok(())
             }
         }
+    }
+
+    /// Prints one that the daemon tells in Hubble's form.
+    pub fn print_line(&mut self, line: &str) -> io::Result<()> {
+        if self.args.output == FlowOutput::Jsonpb && self.args.field_mask.is_empty() {
+            let mut out = io::stdout().lock();
+            writeln!(out, "{line}")?;
+            return out.flush();
+        }
+        let object: Value = serde_json::from_str(line)?;
+        let seen = flow_object::flow(&object);
+        self.print_read(&seen, Some(object))
     }
 
     /// Prints one that was read, with all that its object has where that is asked for.
@@ -147,6 +190,9 @@ impl<'a> Printer<'a> {
                 .iter()
                 .try_for_each(|lost| writeln!(out, "{lost}"));
         }
+        if self.is_silent {
+            return Ok(());
+        }
         if lost.count > 0 {
             let span = lost.span.map_or_else(String::new, |(first, last)| {
                 let format = self.args.time_format;
@@ -168,10 +214,17 @@ impl<'a> Printer<'a> {
         Ok(())
     }
 
+    /// Warns of what was not understood.
+    pub fn warn(&self, fault: &str) {
+        if !self.is_silent {
+            anstream::eprintln!("{}: {fault}", paint("warning", AnsiColor::Yellow));
+        }
+    }
+
     /// Prints what has waited.
     pub fn finish(&self) -> io::Result<()> {
         if self.args.output == FlowOutput::Table && self.count > 0 {
-            put(&lines::table(&self.rows))?;
+            put(&lines::table(&self.rows, self.args))?;
         }
         Ok(())
     }

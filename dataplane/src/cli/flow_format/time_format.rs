@@ -11,6 +11,15 @@ pub enum TimeFormat {
     #[default]
     #[value(name = "StampMilli")]
     StampMilli,
+    /// `2026-11-28`
+    #[value(name = "YearMonthDay")]
+    YearMonthDay,
+    /// `2026-11-28T19Z`
+    #[value(name = "YearMonthDayHour")]
+    YearMonthDayHour,
+    /// `2026-11-28T19:00Z`
+    #[value(name = "YearMonthDayHourMinute")]
+    YearMonthDayHourMinute,
     /// `2026-11-28T19:00:00Z`
     #[value(name = "RFC3339")]
     Rfc3339,
@@ -38,6 +47,9 @@ impl TimeFormat {
                 .to_zoned(TimeZone::system())
                 .strftime("%b %d %H:%M:%S%.3f")
                 .to_string(),
+            Self::YearMonthDay => utc("%Y-%m-%d"),
+            Self::YearMonthDayHour => utc("%Y-%m-%dT%HZ"),
+            Self::YearMonthDayHourMinute => utc("%Y-%m-%dT%H:%MZ"),
             Self::Rfc3339 => utc("%Y-%m-%dT%H:%M:%SZ"),
             Self::Rfc3339Milli => utc("%Y-%m-%dT%H:%M:%S%.3fZ"),
             Self::Rfc3339Micro => utc("%Y-%m-%dT%H:%M:%S%.6fZ"),
@@ -55,6 +67,9 @@ mod tests {
     fn times_are_written_as_their_formats_say() {
         let time = "2026-11-28T19:00:00.123456789Z".parse().expect("a time");
         for (format, expected) in [
+            (F::YearMonthDay, "2026-11-28"),
+            (F::YearMonthDayHour, "2026-11-28T19Z"),
+            (F::YearMonthDayHourMinute, "2026-11-28T19:00Z"),
             (F::Rfc3339, "2026-11-28T19:00:00Z"),
             (F::Rfc3339Milli, "2026-11-28T19:00:00.123Z"),
             (F::Rfc3339Micro, "2026-11-28T19:00:00.123456Z"),

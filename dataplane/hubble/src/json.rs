@@ -13,7 +13,7 @@ use std::fmt::Write;
 
 /// What our messages look like.
 #[derive(Debug)]
-pub(super) struct Schema {
+pub(crate) struct Schema {
     messages: HashMap<String, BTreeMap<u32, Field>>,
     enums: HashMap<String, HashMap<i32, String>>,
 }
