@@ -1,6 +1,9 @@
 //! The field of a filter that a flag fills.
 
-use crate::observe::{EventTypeFilter, FlowFilter, IpVersion, TcpFlagsFilter, WorkloadFilter};
+use crate::observe::{
+    EventTypeFilter, FlowFilter, HeaderFilter, InterfaceFilter, IpVersion, TcpFlagsFilter,
+    WorkloadFilter,
+};
 use serde_json::Value;
 
 /// A field.
@@ -9,8 +12,6 @@ use serde_json::Value;
 pub enum Field {
     SourcePod,
     DestinationPod,
-    SourceNamespace,
-    DestinationNamespace,
     SourceIp,
     DestinationIp,
     SourceLabel,
@@ -35,6 +36,19 @@ pub enum Field {
     Uuid,
     NodeName,
     Expression,
+    NodeLabel,
+    SourceCluster,
+    DestinationCluster,
+    Interface,
+    SourceIpXlated,
+    Encrypted,
+    HttpStatus,
+    HttpMethod,
+    HttpPath,
+    HttpUrl,
+    HttpHeader,
+    TraceId,
+    IpTraceId,
 }
 
 /// What a flag asks for.
@@ -53,9 +67,6 @@ pub fn effect(name: &str) -> Effect {
         "pod" => Effect::Either(F::SourcePod, F::DestinationPod),
         "from_pod" => Effect::Is(F::SourcePod),
         "to_pod" => Effect::Is(F::DestinationPod),
-        "namespace" => Effect::Either(F::SourceNamespace, F::DestinationNamespace),
-        "from_namespace" => Effect::Is(F::SourceNamespace),
-        "to_namespace" => Effect::Is(F::DestinationNamespace),
         "ip" => Effect::Either(F::SourceIp, F::DestinationIp),
         "from_ip" => Effect::Is(F::SourceIp),
         "to_ip" => Effect::Is(F::DestinationIp),
@@ -86,6 +97,20 @@ pub fn effect(name: &str) -> Effect {
         "ip_version" => Effect::Is(F::IpVersion),
         "uuid" => Effect::Is(F::Uuid),
         "cel_expression" => Effect::Is(F::Expression),
+        "node_label" => Effect::Is(F::NodeLabel),
+        "cluster" => Effect::Either(F::SourceCluster, F::DestinationCluster),
+        "from_cluster" => Effect::Is(F::SourceCluster),
+        "to_cluster" => Effect::Is(F::DestinationCluster),
+        "interface" => Effect::Is(F::Interface),
+        "snat_ip" => Effect::Is(F::SourceIpXlated),
+        "encrypted" => Effect::Is(F::Encrypted),
+        "http_status" => Effect::Is(F::HttpStatus),
+        "http_method" => Effect::Is(F::HttpMethod),
+        "http_path" => Effect::Is(F::HttpPath),
+        "http_url" => Effect::Is(F::HttpUrl),
+        "http_header" => Effect::Is(F::HttpHeader),
+        "trace_id" => Effect::Is(F::TraceId),
+        "ip_trace_id" => Effect::Is(F::IpTraceId),
         _ => Effect::Is(F::NodeName),
     }
 }
@@ -96,12 +121,9 @@ pub fn effect(name: &str) -> Effect {
 /// When a value is not understood, or another flag has filled the field already.
 pub fn add(filter: &mut FlowFilter, field: Field, values: &[String]) -> Result<(), String> {
     use Field as F;
-    let namespaces = || values.iter().map(|name| format!("{name}/")).collect();
     match field {
         F::SourcePod => fill(&mut filter.source_pod, values.to_vec()),
         F::DestinationPod => fill(&mut filter.destination_pod, values.to_vec()),
-        F::SourceNamespace => fill(&mut filter.source_pod, namespaces()),
-        F::DestinationNamespace => fill(&mut filter.destination_pod, namespaces()),
         F::SourceIp => fill(&mut filter.source_ip, values.to_vec()),
         F::DestinationIp => fill(&mut filter.destination_ip, values.to_vec()),
         F::SourceLabel => fill(&mut filter.source_label, values.to_vec()),
@@ -118,10 +140,7 @@ pub fn add(filter: &mut FlowFilter, field: Field, values: &[String]) -> Result<(
         F::DestinationService => fill(&mut filter.destination_service, values.to_vec()),
         F::Protocol => fill(&mut filter.protocol, values.to_vec()),
         F::Verdict => fill(&mut filter.verdict, all(values, named)?),
-        F::DropReason => {
-            let names = values.iter().map(|name| name.to_ascii_uppercase());
-            fill(&mut filter.drop_reason_desc, names.collect())
-        }
+        F::DropReason => fill(&mut filter.drop_reason_desc, values.to_vec()),
         F::EventType => fill(&mut filter.event_type, all(values, event_type)?),
         F::TcpFlags => fill(&mut filter.tcp_flags, all(values, tcp_flags)?),
         F::Direction => fill(&mut filter.traffic_direction, all(values, named)?),
@@ -132,6 +151,22 @@ pub fn add(filter: &mut FlowFilter, field: Field, values: &[String]) -> Result<(
             let more = filter.experimental.get_or_insert_default();
             fill(&mut more.cel_expression, values.to_vec())
         }
+        F::NodeLabel => fill(&mut filter.node_labels, values.to_vec()),
+        F::SourceCluster => fill(&mut filter.source_cluster_name, values.to_vec()),
+        F::DestinationCluster => fill(&mut filter.destination_cluster_name, values.to_vec()),
+        F::Interface => fill(&mut filter.interface, all(values, interface)?),
+        F::SourceIpXlated => fill(&mut filter.source_ip_xlated, values.to_vec()),
+        F::Encrypted => {
+            let wanted = values.iter().map(|value| value == "true");
+            fill(&mut filter.encrypted, wanted.collect())
+        }
+        F::HttpStatus => fill(&mut filter.http_status_code, values.to_vec()),
+        F::HttpMethod => fill(&mut filter.http_method, values.to_vec()),
+        F::HttpPath => fill(&mut filter.http_path, values.to_vec()),
+        F::HttpUrl => fill(&mut filter.http_url, values.to_vec()),
+        F::HttpHeader => fill(&mut filter.http_header, all(values, header)?),
+        F::TraceId => fill(&mut filter.trace_id, values.to_vec()),
+        F::IpTraceId => fill(&mut filter.ip_trace_id, all(values, whole)?),
     }
 }
 
@@ -191,11 +226,33 @@ fn workload(text: &str) -> Result<WorkloadFilter, String> {
 }
 
 fn ip_version(text: &str) -> Result<IpVersion, String> {
-    Ok(if text.ends_with('6') {
-        IpVersion::V6
-    } else {
-        IpVersion::V4
+    Ok(match text.chars().last() {
+        Some('6') => IpVersion::V6,
+        Some('4') => IpVersion::V4,
+        _ => IpVersion::NotUsed,
     })
+}
+
+fn interface(text: &str) -> Result<InterfaceFilter, String> {
+    Ok(InterfaceFilter {
+        index: 0,
+        name: text.to_owned(),
+    })
+}
+
+fn header(text: &str) -> Result<HeaderFilter, String> {
+    let (key, value) = text
+        .split_once(':')
+        .ok_or_else(|| format!("expected NAME:VALUE, found \"{text}\""))?;
+    Ok(HeaderFilter {
+        key: key.to_owned(),
+        value: value.to_owned(),
+    })
+}
+
+fn whole(text: &str) -> Result<u64, String> {
+    text.parse()
+        .map_err(|_| format!("expected a number, found \"{text}\""))
 }
 
 /// Hubble's numbers of types that have no part here are known, too: nothing has them.

@@ -1,176 +1,16 @@
 //! Filters of flows as Hubble's users type them.
 
+pub use super::filter_args::FilterArgs;
+use super::filter_args::NAMES;
 use super::filter_fields::{Effect, add, effect};
 use crate::observe::FlowFilter;
 use crate::recall::Wanted;
-use clap::{ArgMatches, Args};
+use clap::ArgMatches;
+use serde_json::Value;
 use std::collections::BTreeMap;
 
-/// Of several flags all must hold; of several values of one flag, one.
-#[derive(Debug, Args)]
-#[command(next_help_heading = "Filters")]
-pub struct FilterArgs {
-    /// Negates the filter that comes next: `--not --port 53`.
-    #[arg(long, num_args = 0, default_missing_value = "true", action = clap::ArgAction::Append)]
-    pub not: Vec<bool>,
-    /// From or to this pod: NAMESPACE/NAME, NAMESPACE/ for all of it, NAME; names may be cut short.
-    #[arg(long, value_name = "POD", value_parser = super::pod_name)]
-    pub pod: Vec<String>,
-    /// From this pod.
-    #[arg(long, value_name = "POD", value_parser = super::pod_name)]
-    pub from_pod: Vec<String>,
-    /// To this pod.
-    #[arg(long, value_name = "POD", value_parser = super::pod_name)]
-    pub to_pod: Vec<String>,
-    /// From or to pods of this namespace.
-    #[arg(short, long, value_name = "NAMESPACE")]
-    pub namespace: Vec<String>,
-    /// From pods of this namespace.
-    #[arg(long, value_name = "NAMESPACE")]
-    pub from_namespace: Vec<String>,
-    /// To pods of this namespace.
-    #[arg(long, value_name = "NAMESPACE")]
-    pub to_namespace: Vec<String>,
-    /// From or to this address or block.
-    #[arg(long, value_name = "IP")]
-    pub ip: Vec<String>,
-    /// From this address or block.
-    #[arg(long, value_name = "IP")]
-    pub from_ip: Vec<String>,
-    /// To this address or block.
-    #[arg(long, value_name = "IP")]
-    pub to_ip: Vec<String>,
-    /// From or to who has these labels: `app=web`, `app in (web,api),!canary`, `reserved:world`.
-    #[arg(short, long, value_name = "SELECTOR")]
-    pub label: Vec<String>,
-    /// From who has these labels.
-    #[arg(long, value_name = "SELECTOR")]
-    pub from_label: Vec<String>,
-    /// To who has these labels.
-    #[arg(long, value_name = "SELECTOR")]
-    pub to_label: Vec<String>,
-    /// This port, at either end.
-    #[arg(long, value_name = "PORT", value_parser = port)]
-    pub port: Vec<String>,
-    /// This source port.
-    #[arg(long, value_name = "PORT", value_parser = port)]
-    pub from_port: Vec<String>,
-    /// This destination port.
-    #[arg(long, value_name = "PORT", value_parser = port)]
-    pub to_port: Vec<String>,
-    /// This protocol: tcp, udp, sctp, icmp, icmpv4, icmpv6.
-    #[arg(long, value_name = "PROTOCOL")]
-    pub protocol: Vec<String>,
-    /// This verdict: FORWARDED, DROPPED, AUDIT (passed, though a policy that is only audited denies
-    /// it).
-    #[arg(long, value_name = "VERDICT", ignore_case = true, value_parser = ["FORWARDED", "DROPPED", "AUDIT", "REDIRECTED", "ERROR", "TRACED", "TRANSLATED"])]
-    pub verdict: Vec<String>,
-    /// Drops for this reason, by Hubble's name: POLICY_DENIED.
-    #[arg(long, value_name = "REASON")]
-    pub drop_reason_desc: Vec<String>,
-    /// Drops for this reason, by the key that `status` shows; finer than Hubble's.
-    #[arg(long, value_name = "KEY")]
-    pub drop_reason: Vec<String>,
-    /// This type of event: drop, policy-verdict, trace, trace:to-endpoint, trace:to-network.
-    #[arg(short = 't', long = "type", value_name = "TYPE[:SUB]")]
-    pub event_type: Vec<String>,
-    /// These TCP flags are set: SYN, or SYN,ACK.
-    #[arg(long, value_name = "FLAGS")]
-    pub tcp_flags: Vec<String>,
-    /// From or to this identity: a number, or a reserved name such as world.
-    #[arg(long, value_name = "IDENTITY")]
-    pub identity: Vec<String>,
-    /// From this identity.
-    #[arg(long, value_name = "IDENTITY")]
-    pub from_identity: Vec<String>,
-    /// To this identity.
-    #[arg(long, value_name = "IDENTITY")]
-    pub to_identity: Vec<String>,
-    /// The direction as the pod sees it.
-    #[arg(long, value_name = "DIRECTION", value_parser = ["ingress", "egress"])]
-    pub traffic_direction: Vec<String>,
-    /// From or to pods of this workload: NAME or KIND/NAME.
-    #[arg(long, value_name = "WORKLOAD")]
-    pub workload: Vec<String>,
-    /// From pods of this workload.
-    #[arg(long, value_name = "WORKLOAD")]
-    pub from_workload: Vec<String>,
-    /// To pods of this workload.
-    #[arg(long, value_name = "WORKLOAD")]
-    pub to_workload: Vec<String>,
-    /// From or to this DNS name, `*` for any part.
-    #[arg(long, value_name = "NAME")]
-    pub fqdn: Vec<String>,
-    /// From this DNS name.
-    #[arg(long, value_name = "NAME")]
-    pub from_fqdn: Vec<String>,
-    /// To this DNS name.
-    #[arg(long, value_name = "NAME")]
-    pub to_fqdn: Vec<String>,
-    /// From or to this service: NAMESPACE/NAME.
-    #[arg(long, value_name = "SERVICE")]
-    pub service: Vec<String>,
-    /// From this service.
-    #[arg(long, value_name = "SERVICE")]
-    pub from_service: Vec<String>,
-    /// To this service.
-    #[arg(long, value_name = "SERVICE")]
-    pub to_service: Vec<String>,
-    /// Only this version of IP: 4 or 6.
-    #[arg(long, value_name = "VERSION", value_parser = ["4", "6", "v4", "v6"])]
-    pub ip_version: Vec<String>,
-    /// The flow with this uuid.
-    #[arg(long, value_name = "UUID")]
-    pub uuid: Vec<String>,
-    /// Flows of this node: NODE or CLUSTER/NODE, `*` for any part.
-    #[arg(long, value_name = "NODE")]
-    pub node_name: Vec<String>,
-    /// This condition in the Common Expression Language: `_flow.verdict == Verdict.DROPPED`.
-    #[arg(long, value_name = "EXPRESSION")]
-    pub cel_expression: Vec<String>,
-}
-
-/// Every filter by its name.
-const NAMES: [&str; 38] = [
-    "pod",
-    "from_pod",
-    "to_pod",
-    "namespace",
-    "from_namespace",
-    "to_namespace",
-    "ip",
-    "from_ip",
-    "to_ip",
-    "label",
-    "from_label",
-    "to_label",
-    "port",
-    "from_port",
-    "to_port",
-    "protocol",
-    "verdict",
-    "drop_reason_desc",
-    "drop_reason",
-    "event_type",
-    "tcp_flags",
-    "identity",
-    "from_identity",
-    "to_identity",
-    "traffic_direction",
-    "workload",
-    "from_workload",
-    "to_workload",
-    "fqdn",
-    "from_fqdn",
-    "to_fqdn",
-    "service",
-    "from_service",
-    "to_service",
-    "ip_version",
-    "uuid",
-    "node_name",
-    "cel_expression",
-];
+/// What each flag was given.
+type Values = BTreeMap<String, Vec<String>>;
 
 /// One filter as it was typed.
 struct Typed {
@@ -188,17 +28,24 @@ pub fn wanted(matches: &ArgMatches) -> Result<Wanted, String> {
     let mut negated = Vec::new();
     for not in nots {
         let next = typed.iter().position(|one| one.index > not);
-        negated.push(next.ok_or("--not: expected a filter after it")?);
+        let next = next.ok_or("--not: expected a filter after it")?;
+        if negated.contains(&next) {
+            return Err("--not: expected a filter between it and the next --not".into());
+        }
+        negated.push(next);
     }
-    let mut values: BTreeMap<&'static str, Vec<String>> = BTreeMap::new();
+    let mut values = Values::new();
     let mut wanted = Wanted::default();
     for (place, one) in typed.into_iter().enumerate() {
         match (negated.contains(&place), one.name) {
             (false, "drop_reason") => wanted.reasons.push(one.value),
             (true, "drop_reason") => wanted.reasons_not.push(one.value),
-            (false, name) => values.entry(name).or_default().push(one.value),
+            (false, name) => {
+                let values = values.entry(name.to_owned()).or_default();
+                values.push(one.value);
+            }
             (true, name) => {
-                let only = [(name, vec![one.value])].into();
+                let only = [(name.to_owned(), vec![one.value])].into();
                 wanted.deny.extend(filters(only)?);
             }
         }
@@ -206,7 +53,43 @@ pub fn wanted(matches: &ArgMatches) -> Result<Wanted, String> {
     if !values.is_empty() {
         wanted.allow = filters(values)?;
     }
+    for (flag, name, list) in [
+        ("--allowlist", "allowlist", &mut wanted.allow),
+        ("--denylist", "denylist", &mut wanted.deny),
+    ] {
+        let given = matches.try_get_many::<String>(name).ok().flatten();
+        let given: Vec<String> = given.into_iter().flatten().cloned().collect();
+        list.extend(raw(flag, &given)?);
+    }
     Ok(wanted)
+}
+
+/// Filters as YAML of JSON, as Hubble's command line prints and takes them.
+///
+/// # Errors
+/// When one of them is none of Hubble's.
+pub fn raw_text(wanted: &Wanted) -> Result<String, String> {
+    if !wanted.reasons.is_empty() || !wanted.reasons_not.is_empty() {
+        return Err(
+            "--drop-reason: expected --drop-reason-desc, which Hubble's filters have".into(),
+        );
+    }
+    let mut out = String::new();
+    for (name, list) in [("allowlist", &wanted.allow), ("denylist", &wanted.deny)] {
+        for (place, filter) in list.iter().enumerate() {
+            if place == 0 {
+                out.push_str(&format!("{name}:\n"));
+            }
+            let mut filter = serde_json::to_value(filter).map_err(|e| e.to_string())?;
+            if let Value::Object(fields) = &mut filter {
+                fields.retain(|_, value| !value.is_null() && *value != Value::Array(Vec::new()));
+            }
+            // In YAML a quote within quotes is written twice.
+            let json = filter.to_string().replace('\'', "''");
+            out.push_str(&format!("    - '{json}'\n"));
+        }
+    }
+    Ok(out)
 }
 
 fn typed(matches: &ArgMatches) -> (Vec<Typed>, Vec<usize>) {
@@ -233,78 +116,104 @@ fn typed(matches: &ArgMatches) -> (Vec<Typed>, Vec<usize>) {
     )
 }
 
-/// Filters one of which must match. What may hold of either end makes two of one.
-fn filters(mut values: BTreeMap<&'static str, Vec<String>>) -> Result<Vec<FlowFilter>, String> {
+/// Filters one of which must match. What may hold of either end makes two of one: all of it holds of
+/// the source, or all of it of the destination.
+fn filters(mut values: Values) -> Result<Vec<FlowFilter>, String> {
+    join(&mut values);
     for end in ["", "from_", "to_"] {
-        qualify(&mut values, end)?;
+        qualify(&mut values, end, "pod")?;
+        qualify(&mut values, end, "service")?;
+        values.remove(&namespace_of(end));
     }
-    let mut filters = vec![FlowFilter::default()];
+    let mut both = [FlowFilter::default(), FlowFilter::default()];
     for (name, values) in values {
         let flag = format!("--{}", name.replace('_', "-"));
-        let fault = |e: String| format!("{flag}: {e}");
-        match effect(name) {
-            Effect::Is(field) => {
-                for filter in &mut filters {
-                    add(filter, field, &values).map_err(fault)?;
-                }
-            }
-            Effect::Either(source, destination) => {
-                let mut both = Vec::with_capacity(2 * filters.len());
-                for filter in filters {
-                    for field in [source, destination] {
-                        let mut one = filter.clone();
-                        add(&mut one, field, &values).map_err(fault)?;
-                        both.push(one);
-                    }
-                }
-                filters = both;
-            }
+        let fields = match effect(&name) {
+            Effect::Is(field) => [field, field],
+            Effect::Either(source, destination) => [source, destination],
+        };
+        for (filter, field) in both.iter_mut().zip(fields) {
+            add(filter, field, &values).map_err(|e| format!("{flag}: {e}"))?;
         }
     }
-    Ok(filters)
+    let [source, destination] = both;
+    Ok(if source == destination {
+        vec![source]
+    } else {
+        vec![source, destination]
+    })
 }
 
-/// A pod without its namespace is one of the namespace that is given, else of any.
-fn qualify(values: &mut BTreeMap<&'static str, Vec<String>>, end: &str) -> Result<(), String> {
-    let (pod, namespace) = match end {
-        "from_" => ("from_pod", "from_namespace"),
-        "to_" => ("to_pod", "to_namespace"),
-        _ => ("pod", "namespace"),
+/// Several flags for one thing are as one that is given several times.
+fn join(values: &mut Values) {
+    for (alias, name) in [
+        ("ipv4", "ip_version"),
+        ("ipv6", "ip_version"),
+        ("unencrypted", "encrypted"),
+        ("all_namespaces", "namespace"),
+        ("from_all_namespaces", "from_namespace"),
+        ("to_all_namespaces", "to_namespace"),
+    ] {
+        if let Some(more) = values.remove(alias) {
+            values.entry(name.to_owned()).or_default().extend(more);
+        }
+    }
+}
+
+fn namespace_of(end: &str) -> String {
+    format!("{end}namespace")
+}
+
+/// A pod or service without its namespace is one of the namespaces that are given, else of any. Where
+/// there is neither, every pod of these namespaces is meant.
+fn qualify(values: &mut Values, end: &str, kind: &str) -> Result<(), String> {
+    let namespaces = values.get(&namespace_of(end)).cloned().unwrap_or_default();
+    let name = format!("{end}{kind}");
+    let given = values.remove(&name);
+    let is_alone = kind == "pod" && !values.contains_key(&format!("{end}service"));
+    let given = match given {
+        Some(given) => given,
+        None if is_alone && !namespaces.is_empty() => vec![String::new()],
+        None => return Ok(()),
     };
-    let Some(pods) = values.remove(pod) else {
-        return Ok(());
-    };
-    let namespaces = values.remove(namespace).unwrap_or_default();
     let mut qualified = Vec::new();
-    for pod in pods {
-        if pod.contains('/') {
-            if !namespaces.is_empty() {
+    for one in given {
+        let fitting =
+            |namespace: &String| namespace.is_empty() || one.starts_with(&format!("{namespace}/"));
+        if one.contains('/') {
+            if !namespaces.is_empty() && !namespaces.iter().any(fitting) {
+                let flag = |name: &str| format!("--{}", name.replace('_', "-"));
                 return Err(format!(
-                    "--{}: expected a pod without a namespace, which --{} names, found \"{pod}\"",
-                    end.replace('_', "-") + "pod",
-                    end.replace('_', "-") + "namespace"
+                    "{}: expected a {kind} of a namespace that {} names, found \"{one}\"",
+                    flag(&name),
+                    flag(&namespace_of(end)),
                 ));
             }
-            qualified.push(pod);
+            qualified.push(one);
         } else if namespaces.is_empty() {
-            qualified.push(format!("/{pod}"));
+            qualified.push(format!("/{one}"));
         } else {
             qualified.extend(
                 namespaces
                     .iter()
-                    .map(|namespace| format!("{namespace}/{pod}")),
+                    .map(|namespace| format!("{namespace}/{one}")),
             );
         }
     }
-    values.insert(pod, qualified);
+    values.insert(name, qualified);
     Ok(())
 }
 
-fn port(text: &str) -> Result<String, String> {
-    match text.parse::<u16>() {
-        Ok(port) => Ok(port.to_string()),
-        Err(_) => Err("expected a port, 0 to 65535".into()),
-    }
+/// Filters as JSON, one or several in one text.
+fn raw(flag: &str, texts: &[String]) -> Result<Vec<FlowFilter>, String> {
+    let read = |text: &String| -> Result<Vec<FlowFilter>, String> {
+        let filters = serde_json::Deserializer::from_str(text).into_iter();
+        filters
+            .collect::<Result<_, _>>()
+            .map_err(|e| format!("{flag}: expected filters of Hubble's API as JSON: {e}"))
+    };
+    let read: Result<Vec<_>, _> = texts.iter().map(read).collect();
+    Ok(read?.into_iter().flatten().collect())
 }
 
 #[cfg(test)]
@@ -404,6 +313,129 @@ mod tests {
             ..Wanted::default()
         };
         assert_eq!(found, Ok(expected));
+    }
+
+    #[test]
+    fn what_may_hold_of_either_end_holds_of_the_same_end() {
+        let both = |pod: &str, port: &str| {
+            [
+                format!(r#"{{"source_pod":["{pod}"],"source_port":["{port}"]}}"#),
+                format!(r#"{{"destination_pod":["{pod}"],"destination_port":["{port}"]}}"#),
+            ]
+            .map(|text| serde_json::from_str(&text).expect("a filter"))
+            .to_vec()
+        };
+        let found = read("--pod shop/web --port 80").map(|wanted| wanted.allow);
+        assert_eq!(found, Ok(both("shop/web", "80")));
+        let found = read("-n shop --port 80").map(|wanted| wanted.allow);
+        assert_eq!(found, Ok(both("shop/", "80")));
+    }
+
+    /// What Hubble's command line asks for with the same words.
+    #[test]
+    fn every_flag_fills_the_field_that_hubble_fills() {
+        for (line, expected) in [
+            ("--from-pod /web", r#"[{"source_pod":["/web"]}]"#),
+            ("-A", r#"[{"source_pod":["/"]},{"destination_pod":["/"]}]"#),
+            ("--from-all-namespaces", r#"[{"source_pod":["/"]}]"#),
+            ("--to-all-namespaces", r#"[{"destination_pod":["/"]}]"#),
+            (
+                "--to-namespace shop --to-service web",
+                r#"[{"destination_service":["shop/web"]}]"#,
+            ),
+            (
+                "-n shop --pod shop/web",
+                r#"[{"source_pod":["shop/web"]},{"destination_pod":["shop/web"]}]"#,
+            ),
+            (
+                "--snat-ip 10.0.0.0/8",
+                r#"[{"source_ip_xlated":["10.0.0.0/8"]}]"#,
+            ),
+            ("-4 -6", r#"[{"ip_version":["IPv4","IPv6"]}]"#),
+            ("--ip-version none", r#"[{"ip_version":["IP_NOT_USED"]}]"#),
+            ("--encrypted", r#"[{"encrypted":[true]}]"#),
+            ("--unencrypted", r#"[{"encrypted":[false]}]"#),
+            ("--node-label zone=a", r#"[{"node_labels":["zone=a"]}]"#),
+            (
+                "--cluster blue",
+                r#"[{"source_cluster_name":["blue"]},{"destination_cluster_name":["blue"]}]"#,
+            ),
+            (
+                "--from-cluster blue",
+                r#"[{"source_cluster_name":["blue"]}]"#,
+            ),
+            (
+                "--to-cluster blue",
+                r#"[{"destination_cluster_name":["blue"]}]"#,
+            ),
+            ("--interface eth0", r#"[{"interface":[{"name":"eth0"}]}]"#),
+            ("--http-status 5+", r#"[{"http_status_code":["5+"]}]"#),
+            ("--http-method get", r#"[{"http_method":["get"]}]"#),
+            ("--http-path /a", r#"[{"http_path":["/a"]}]"#),
+            ("--http-url a", r#"[{"http_url":["a"]}]"#),
+            (
+                "--http-header a:b:c",
+                r#"[{"http_header":[{"key":"a","value":"b:c"}]}]"#,
+            ),
+            ("--trace-id 7", r#"[{"trace_id":["7"]}]"#),
+            ("--ip-trace-id 7", r#"[{"ip_trace_id":[7]}]"#),
+            (
+                "--traffic-direction INGRESS",
+                r#"[{"traffic_direction":["INGRESS"]}]"#,
+            ),
+            (
+                "--drop-reason-desc policy_denied",
+                r#"[{"drop_reason_desc":["POLICY_DENIED"]}]"#,
+            ),
+            (
+                "-t trace:to-endpoint -t l7",
+                r#"[{"event_type":[{"type":4,"match_sub_type":true},{"type":129}]}]"#,
+            ),
+            (
+                "--identity world",
+                r#"[{"source_identity":[2]},{"destination_identity":[2]}]"#,
+            ),
+            ("--allowlist {\"uuid\":[\"a\"]}{}", r#"[{"uuid":["a"]},{}]"#),
+        ] {
+            let expected: Vec<FlowFilter> = serde_json::from_str(expected).expect(line);
+            assert_eq!(
+                read(line).map(|wanted| wanted.allow),
+                Ok(expected),
+                "{line}"
+            );
+        }
+        for wrong in [
+            "--drop-reason-desc POLICY_DENID",
+            "--http-header a",
+            "--ip-trace-id a",
+            "--not --not --port 53",
+            "--allowlist {\"pod\":[]}",
+            "--denylist [",
+            "--ip-version 5",
+            "-n shop --service bank/web",
+        ] {
+            assert!(read(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn filters_that_are_printed_are_taken_again() {
+        let wanted = read("--pod it's --port 80 --not --protocol udp").expect("filters");
+        let text = raw_text(&wanted).expect("text");
+        let expected = "allowlist:
+    - '{\"source_pod\":[\"/it''s\"],\"source_port\":[\"80\"]}'
+    - '{\"destination_pod\":[\"/it''s\"],\"destination_port\":[\"80\"]}'
+denylist:
+    - '{\"protocol\":[\"udp\"]}'
+";
+        assert_eq!(text, expected);
+        let again = read(
+            "--allowlist {\"source_pod\":[\"/it's\"],\"source_port\":[\"80\"]} \
+                          --allowlist {\"destination_pod\":[\"/it's\"],\"destination_port\":[\"80\"]} \
+                          --denylist {\"protocol\":[\"udp\"]}",
+        );
+        assert_eq!(again, Ok(wanted));
+        assert!(raw_text(&read("--drop-reason conflict").expect("a filter")).is_err());
     }
 
     #[test]

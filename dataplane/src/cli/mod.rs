@@ -1,6 +1,7 @@
 //! The command line: what people type, and what they see.
 
 mod endpoint;
+mod filter_args;
 mod filter_fields;
 mod filters;
 mod flow_file;

@@ -25,14 +25,17 @@ For machines:
   portcullis observe -o json | jq 'select(.verdict == \"DROPPED\") | .reason'
   portcullis observe -o json --field-mask time,source.pod_name,destination_port
   portcullis observe -o jsonpb --all > flows.json           # Hubble reads it: --input-file
+  portcullis observe -n shop --not --port 53 --print-raw-filters   # what --allowlist takes
   portcullis observe --input-file flows.json --verdict DROPPED   # and so do we, exports too
   zstdcat flows.log.1.zst | portcullis observe --input-file - --last 20
 Why one of them passed or not, by the number or uuid that is printed:
   portcullis why 4711
   portcullis why --last-denied
 
-A filter that is given twice means one or the other; different filters must all hold. --not negates
-the filter after it. Events that this reader or a worker was too slow for are told on standard error:
+A filter that is given twice means one or the other; different filters must all hold, and those about
+either end (--pod, --label, --port and so on) of the same end. Each --not negates the filter after it,
+on its own: --not --port 53 --not --protocol icmp leaves out both; Hubble's own command line would
+leave out only what is both at once. Events that this reader or a worker was too slow for are told on standard error:
 how many, from when to when.";
 
 /// Arguments of `observe`.
@@ -69,6 +72,9 @@ pub struct ObserveArgs {
     /// Hubble has written; `-` for standard input.
     #[arg(long, value_name = "FILE", conflicts_with_all = ["follow", "socket", "endings"])]
     pub input_file: Option<PathBuf>,
+    /// Prints the filters as YAML instead, as `--allowlist` and `--denylist` take them.
+    #[arg(long)]
+    pub print_raw_filters: bool,
     /// Says nothing of what went by unseen or was not understood.
     #[arg(short, long)]
     pub silent_errors: bool,
@@ -88,6 +94,9 @@ pub fn observe(args: &ObserveArgs, matches: &ArgMatches) -> Result<(), String> {
     }
     let mut wanted = filters::wanted(matches)?;
     wanted.has_endings = args.endings;
+    if args.print_raw_filters {
+        return super::print_text(&filters::raw_text(&wanted)?);
+    }
     args.print.color.choose();
     let is_past_wanted = args.all || args.since.is_some() || !args.follow;
     let ask = Ask {
