@@ -322,6 +322,11 @@ impl Tables {
         self.pods.len()
     }
 
+    /// The policy documents these tables were made from, those without rules among them.
+    pub fn documents(&self) -> impl Iterator<Item = &DocumentOrigin> {
+        self.documents.iter().map(|document| &**document)
+    }
+
     /// How many policy documents these tables were made from.
     #[must_use]
     pub const fn document_count(&self) -> usize {

@@ -2,8 +2,8 @@
 
 use jiff::Timestamp;
 use portcullis_observe::Names;
-use portcullis_policy::{RuleOrigin, Tables};
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use portcullis_policy::{DocumentOrigin, Tables};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::net::IpAddr;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -144,16 +144,23 @@ impl AgentLog {
     }
 }
 
-/// The rules of each policy: their numbers stay while its document does.
+/// The rules of each policy: their numbers stay while its document does. One that has none denies
+/// all, and is a policy, too.
 fn policies(tables: Option<&Tables>) -> BTreeMap<(&str, &str, &str), BTreeSet<u32>> {
     let mut all: BTreeMap<_, BTreeSet<u32>> = BTreeMap::new();
-    let rules = tables.into_iter().flat_map(Tables::rules);
-    for (id, RuleOrigin { document, .. }) in rules {
-        let namespace = document.namespace.as_deref().unwrap_or_default();
-        let name = (document.kind, namespace, document.name.as_str());
-        all.entry(name).or_default().insert(id.0);
+    let Some(tables) = tables else { return all };
+    for document in tables.documents() {
+        all.entry(name(document)).or_default();
+    }
+    for (id, rule) in tables.rules() {
+        all.entry(name(&rule.document)).or_default().insert(id.0);
     }
     all
+}
+
+fn name(document: &DocumentOrigin) -> (&str, &str, &str) {
+    let namespace = document.namespace.as_deref().unwrap_or_default();
+    (document.kind, namespace, &document.name)
 }
 
 fn policy_events(before: Option<&Tables>, after: Option<&Tables>) -> Vec<AgentEvent> {
@@ -190,13 +197,13 @@ fn pod_events(before: &Names, after: &Names) -> Vec<AgentEvent> {
             .unwrap_or_default(),
     };
     let mut events = Vec::new();
-    for (id, (namespace, name, _)) in &before.endpoints {
+    for (id, (namespace, name, _)) in in_order(&before.endpoints, |id| id.0) {
         if !after.endpoints.contains_key(id) {
             let change = change(before, u64::from(id.0), namespace, name);
             events.push(AgentEvent::EndpointDeleted(change));
         }
     }
-    for (id, (namespace, name, _)) in &after.endpoints {
+    for (id, (namespace, name, _)) in in_order(&after.endpoints, |id| id.0) {
         if !before.endpoints.contains_key(id) {
             let change = change(after, u64::from(id.0), namespace, name);
             events.push(AgentEvent::EndpointCreated(change));
@@ -205,13 +212,20 @@ fn pod_events(before: &Names, after: &Names) -> Vec<AgentEvent> {
     events
 }
 
+/// Events of one moment are told in an order that does not change from run to run.
+fn in_order<K, V, O: Ord>(all: &HashMap<K, V>, key: impl Fn(&K) -> O) -> Vec<(&K, &V)> {
+    let mut all: Vec<_> = all.iter().collect();
+    all.sort_by_key(|(one, _)| key(one));
+    all
+}
+
 fn address_events(before: &Names, after: &Names) -> Vec<AgentEvent> {
     let identity = |names: &Names, (namespace, name): &(String, String)| {
         let tables = names.tables.as_deref()?;
         Some(tables.identity_of_pod(namespace, name)?.0)
     };
     let mut events = Vec::new();
-    for (address, pod) in &before.pods {
+    for (address, pod) in in_order(&before.pods, |address| *address) {
         if !after.pods.contains_key(address)
             && let Some(identity) = identity(before, pod)
         {
@@ -223,7 +237,7 @@ fn address_events(before: &Names, after: &Names) -> Vec<AgentEvent> {
             }));
         }
     }
-    for (address, pod) in &after.pods {
+    for (address, pod) in in_order(&after.pods, |address| *address) {
         let old = before
             .pods
             .get(address)
@@ -240,4 +254,63 @@ fn address_events(before: &Names, after: &Names) -> Vec<AgentEvent> {
         }
     }
     events
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use portcullis_policy::{
+        Generation, IdentityAllocator, NodeFacts, Settings, compile, parse_documents,
+    };
+    use std::sync::Arc;
+
+    fn names(documents: &str) -> Names {
+        let settings = Settings::default();
+        let documents = parse_documents("some.yaml", documents, &settings).expect("documents");
+        let (facts, mut identities) = (NodeFacts::default(), IdentityAllocator::new());
+        let tables = compile(
+            &documents,
+            &facts,
+            &settings,
+            &mut identities,
+            Generation(1),
+        );
+        Names {
+            tables: Some(Arc::new(tables.expect("tables"))),
+            ..Names::default()
+        }
+    }
+
+    #[test]
+    fn a_policy_without_rules_comes_and_goes_like_any_other() {
+        let nothing = names("{apiVersion: v1, kind: Namespace, metadata: {name: a}}");
+        let denying = names(
+            "{apiVersion: networking.k8s.io/v1, kind: NetworkPolicy, metadata: {name: deny, namespace: a}, \
+             spec: {podSelector: {}, policyTypes: [Ingress]}}",
+        );
+        let change = PolicyChange {
+            kind: "NetworkPolicy".into(),
+            namespace: "a".into(),
+            name: "deny".into(),
+            generation: 1,
+            rules: 0,
+        };
+        let log = AgentLog::default();
+        log.compare(Timestamp::UNIX_EPOCH, Some(&nothing), &denying);
+        log.compare(Timestamp::UNIX_EPOCH, Some(&denying), &denying);
+        log.compare(Timestamp::UNIX_EPOCH, Some(&denying), &nothing);
+        let told: Vec<AgentEvent> = log
+            .since(0)
+            .0
+            .into_iter()
+            .map(|entry| entry.event)
+            .collect();
+        assert_eq!(
+            told,
+            [
+                AgentEvent::PolicyUpdated(change.clone()),
+                AgentEvent::PolicyDeleted(change)
+            ]
+        );
+    }
 }
