@@ -5,11 +5,13 @@ use std::path::PathBuf;
 use std::{env, error, fs};
 
 /// Packages, each with a file of its name.
-const FILES: [&str; 4] = [
+const FILES: [&str; 5] = [
     "flow/flow.proto",
     "observer/observer.proto",
     "peer/peer.proto",
     "relay/relay.proto",
+    // Why something was denied is told in its messages, as an Any that clients must look up.
+    "google/protobuf/struct.proto",
 ];
 
 fn main() -> Result<(), Box<dyn error::Error>> {

@@ -487,16 +487,26 @@ fn tools_find_health_services_and_peers() {
             service: "hubble.server.Observer".into(),
         };
         let health = HealthClient::new(channel.clone()).check(request).await;
-        let question = ServerReflectionRequest {
+        let questions = [
+            MessageRequest::ListServices(String::new()),
+            // A flow that is denied has one in its extensions, and grpcurl looks it up.
+            MessageRequest::FileContainingSymbol("google.protobuf.Struct".into()),
+        ];
+        let questions = questions.map(|question| ServerReflectionRequest {
             host: String::new(),
-            message_request: Some(MessageRequest::ListServices(String::new())),
-        };
+            message_request: Some(question),
+        });
         let mut stream = ServerReflectionClient::new(channel.clone())
-            .server_reflection_info(tokio_stream::once(question))
+            .server_reflection_info(tokio_stream::iter(questions))
             .await
             .unwrap()
             .into_inner();
         let answer = stream.message().await.unwrap().unwrap();
+        let file = stream.message().await.unwrap().unwrap().message_response;
+        assert!(
+            matches!(file, Some(MessageResponse::FileDescriptorResponse(_))),
+            "{file:?}"
+        );
         let mut peers = PeerClient::new(channel)
             .notify(NotifyRequest {})
             .await
