@@ -213,7 +213,7 @@ fn extension(why: &Why) -> prost_types::Any {
             .collect(),
     };
     prost_types::Any {
-        type_url: "type.googleapis.com/google.protobuf.Struct".into(),
+        type_url: crate::json::STRUCT.into(),
         value: prost::Message::encode_to_vec(&message),
     }
 }

@@ -7,9 +7,16 @@ use crate::wire::DESCRIPTORS;
 use prost::Message;
 use prost::encoding::decode_varint;
 use prost_types::field_descriptor_proto::{Label, Type};
-use prost_types::{DescriptorProto, EnumDescriptorProto, FileDescriptorSet, Timestamp};
+use prost_types::value::Kind;
+use prost_types::{
+    Any, DescriptorProto, EnumDescriptorProto, FileDescriptorSet, Struct, Timestamp,
+};
+use serde_json::Value;
 use std::collections::{BTreeMap, HashMap};
 use std::fmt::Write;
+
+/// The type of the messages that our flows are extended by.
+pub(crate) const STRUCT: &str = "type.googleapis.com/google.protobuf.Struct";
 
 /// What our messages look like.
 #[derive(Debug)]
@@ -112,11 +119,9 @@ impl Schema {
         json.push('{');
         let mut is_first = true;
         for (number, field) in fields {
-            // What is of any type cannot be read without knowing all types: it is left out.
-            let Some(values) = values
-                .get(number)
-                .filter(|_| field.of != ".google.protobuf.Any")
-            else {
+            let Some(values) = values.get(number).filter(|values| {
+                field.of != ".google.protobuf.Any" || values.last().is_some_and(is_known)
+            }) else {
                 continue;
             };
             if !is_first {
@@ -196,6 +201,11 @@ impl Schema {
                 let time = jiff::Timestamp::new(time.seconds, time.nanos).ok()?;
                 let _ = write!(json, "\"{time}\"");
             }
+            ".google.protobuf.Any" => {
+                let any = Any::decode(bytes).ok()?;
+                let value = object(Struct::decode(any.value.as_slice()).ok()?);
+                let _ = write!(json, "{{\"@type\":\"{}\",\"value\":{value}}}", any.type_url);
+            }
             ".google.protobuf.BoolValue" => {
                 let is_true = bool::decode(bytes).ok()?;
                 let _ = write!(json, "{is_true}");
@@ -205,6 +215,31 @@ impl Schema {
             _ => return self.write(name, bytes, json),
         }
         Some(())
+    }
+}
+
+/// Whether a message of any type is of the one that is ours: others cannot be read without knowing all
+/// types, and are left out.
+fn is_known(value: &Raw<'_>) -> bool {
+    let Raw::Bytes(bytes) = *value else {
+        return false;
+    };
+    Any::decode(bytes).is_ok_and(|any| any.type_url == STRUCT)
+}
+
+fn object(from: Struct) -> Value {
+    let fields = from.fields.into_iter();
+    fields.map(|(name, value)| (name, plain(value))).collect()
+}
+
+fn plain(from: prost_types::Value) -> Value {
+    match from.kind {
+        None | Some(Kind::NullValue(_)) => Value::Null,
+        Some(Kind::BoolValue(is)) => is.into(),
+        Some(Kind::NumberValue(number)) => number.into(),
+        Some(Kind::StringValue(text)) => text.into(),
+        Some(Kind::ListValue(list)) => list.values.into_iter().map(plain).collect(),
+        Some(Kind::StructValue(fields)) => object(fields),
     }
 }
 

@@ -143,6 +143,20 @@ fn what_is_allowed_and_not_denied_is_written() {
 }
 
 #[test]
+fn why_something_was_denied_is_written_with_its_parts() {
+    let lines = lines("why", ExportSettings::default(), vec![event(80, true)]);
+    for line in &lines {
+        let why = &line["flow"]["extensions"];
+        assert_eq!(why["@type"], "type.googleapis.com/google.protobuf.Struct");
+        let text = why["value"]["text"].as_str().unwrap();
+        assert!(text.starts_with("ingress default deny"), "{line}");
+        let summary = line["flow"]["Summary"].as_str().unwrap();
+        assert!(summary.ends_with(text), "{line}");
+    }
+    assert_eq!(lines.len(), 2, "the verdict and the drop");
+}
+
+#[test]
 fn flows_are_put_together_by_fields() {
     let settings = ExportSettings {
         aggregate: vec!["l4.TCP.destination_port".into(), "verdict".into()],
