@@ -27,7 +27,7 @@ pub use axum::Router;
 pub use expression::read_expressions;
 pub use flow::Teller;
 pub use http::HttpSettings;
-pub use lines::Lines;
+pub use lines::{Lines, check_field_mask};
 pub use servers::Servers;
 pub use sources::{Agent, NodeName, Sources};
 pub use tls::TlsSettings;

@@ -2,11 +2,24 @@
 
 use crate::flow::{Teller, timestamp};
 use crate::json::Schema;
+use crate::mask::Mask;
 use crate::sources::NodeName;
 use crate::wire::observer::GetFlowsResponse;
 use crate::wire::observer::get_flows_response::ResponseTypes;
 use portcullis_observe::Sighting;
 use prost::Message;
+use prost_types::FieldMask;
+
+/// Whether paths name fields of a flow, as field masks do.
+///
+/// # Errors
+/// The first that does not.
+pub fn check_field_mask(paths: &[String]) -> Result<(), String> {
+    let mask = FieldMask {
+        paths: paths.to_vec(),
+    };
+    Mask::parse(Some(&mask)).map(drop)
+}
 
 /// Writes lines for one reader.
 #[derive(Debug)]

@@ -119,13 +119,13 @@ pub struct FilterArgs {
     #[arg(long, value_name = "NAME")]
     pub to_fqdn: Vec<String>,
     /// From or to this service: NAMESPACE/NAME.
-    #[arg(long, value_name = "SERVICE")]
+    #[arg(long, value_name = "SERVICE", value_parser = pod)]
     pub service: Vec<String>,
     /// From this service.
-    #[arg(long, value_name = "SERVICE")]
+    #[arg(long, value_name = "SERVICE", value_parser = pod)]
     pub from_service: Vec<String>,
     /// To this service.
-    #[arg(long, value_name = "SERVICE")]
+    #[arg(long, value_name = "SERVICE", value_parser = pod)]
     pub to_service: Vec<String>,
     /// Only this version of IP: v4 or v6; none for what is no IP.
     #[arg(long, value_name = "VERSION", ignore_case = true, value_parser = ["none", "v4", "v6", "4", "6", "IPv4", "IPv6"])]
@@ -272,7 +272,7 @@ fn drop_reason_desc(text: &str) -> Result<String, String> {
     }
 }
 
-/// Reads a pod as filters take it.
+/// Reads a pod or service as filters take it.
 fn pod(text: &str) -> Result<String, String> {
     let is_known = !text.is_empty() && text.matches('/').count() < 2;
     let expected = "expected NAMESPACE/NAME, NAMESPACE/ for all of it, NAME or /NAME in any";

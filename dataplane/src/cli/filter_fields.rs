@@ -256,10 +256,11 @@ fn whole(text: &str) -> Result<u64, String> {
 }
 
 /// Hubble's numbers of types that have no part here are known, too: nothing has them.
+const TRACE: i32 = 4;
 const TYPES: [(&str, i32); 8] = [
     ("drop", 1),
     ("capture", 3),
-    ("trace", 4),
+    ("trace", TRACE),
     ("policy-verdict", 5),
     ("trace-sock", 7),
     ("debug", 2),
@@ -301,9 +302,13 @@ fn event_type(text: &str) -> Result<EventTypeFilter, String> {
     let kind = find(&TYPES, kind)
         .ok_or_else(|| format!("expected one of {}, found \"{text}\"", names(&TYPES)))?;
     let sub = sub_type
-        .map(|name| {
-            find(&TRACES, name)
-                .ok_or_else(|| format!("expected one of {}, found \"{name}\"", names(&TRACES)))
+        .map(|name| match kind {
+            TRACE => find(&TRACES, name)
+                .ok_or_else(|| format!("expected one of {}, found \"{name}\"", names(&TRACES))),
+            // Names are those of points that packets pass.
+            _ => name
+                .parse()
+                .map_err(|_| format!("expected a number behind the colon, found \"{name}\"")),
         })
         .transpose()?;
     Ok(EventTypeFilter {

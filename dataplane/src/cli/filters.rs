@@ -3,7 +3,7 @@
 pub use super::filter_args::FilterArgs;
 use super::filter_args::NAMES;
 use super::filter_fields::{Effect, add, effect};
-use crate::observe::FlowFilter;
+use crate::observe::{FlowFilter, Home};
 use crate::recall::Wanted;
 use clap::ArgMatches;
 use serde_json::Value;
@@ -127,11 +127,15 @@ fn filters(mut values: Values) -> Result<Vec<FlowFilter>, String> {
     }
     let mut both = [FlowFilter::default(), FlowFilter::default()];
     for (name, values) in values {
-        let flag = format!("--{}", name.replace('_', "-"));
+        let flag = flag(&name);
         let fields = match effect(&name) {
             Effect::Is(field) => [field, field],
             Effect::Either(source, destination) => [source, destination],
         };
+        // Whoever has typed a flag is told of that flag, not of the field that it fills.
+        let mut alone = FlowFilter::default();
+        let read = add(&mut alone, fields[0], &values).and_then(|()| check(&alone));
+        read.map_err(|e| format!("{flag}: {e}"))?;
         for (filter, field) in both.iter_mut().zip(fields) {
             add(filter, field, &values).map_err(|e| format!("{flag}: {e}"))?;
         }
@@ -142,6 +146,29 @@ fn filters(mut values: Values) -> Result<Vec<FlowFilter>, String> {
     } else {
         vec![source, destination]
     })
+}
+
+/// The flag as it is typed.
+fn flag(name: &str) -> String {
+    match name {
+        "event_type" => "--type".to_owned(),
+        _ => format!("--{}", name.replace('_', "-")),
+    }
+}
+
+/// Whether the values of the only field that is filled are understood.
+fn check(filter: &FlowFilter) -> Result<(), String> {
+    let nowhere = Home {
+        node: String::new(),
+        cluster: String::new(),
+    };
+    match filter.compile(&nowhere) {
+        Ok(_) => Ok(()),
+        Err(fault) => Err(match fault.split_once("]: ") {
+            Some((_, fault)) => fault.to_owned(),
+            None => fault,
+        }),
+    }
 }
 
 /// Several flags for one thing are as one that is given several times.
@@ -182,7 +209,6 @@ fn qualify(values: &mut Values, end: &str, kind: &str) -> Result<(), String> {
             |namespace: &String| namespace.is_empty() || one.starts_with(&format!("{namespace}/"));
         if one.contains('/') {
             if !namespaces.is_empty() && !namespaces.iter().any(fitting) {
-                let flag = |name: &str| format!("--{}", name.replace('_', "-"));
                 return Err(format!(
                     "{}: expected a {kind} of a namespace that {} names, found \"{one}\"",
                     flag(&name),
@@ -405,6 +431,8 @@ mod tests {
             );
         }
         for wrong in [
+            "-t drop:to-endpoint",
+            "--service a/b/c",
             "--drop-reason-desc POLICY_DENID",
             "--http-header a",
             "--ip-trace-id a",
@@ -415,6 +443,23 @@ mod tests {
             "-n shop --service bank/web",
         ] {
             assert!(read(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_fault_names_the_flag_that_was_typed() {
+        for (line, expected) in [
+            ("--protocol tcpp", "--protocol: expected tcp, udp, "),
+            (
+                "--not --from-ip 10.0.0.0/33",
+                "--from-ip: expected an address or a block ",
+            ),
+            ("-t x:y", "--type: expected one of drop, "),
+            ("-l =", "--label: expected the key of a label at letter 1"),
+            ("--http-path (", "--http-path: regex parse error"),
+        ] {
+            let fault = read(line).expect_err(line);
+            assert!(fault.starts_with(expected), "{line}: {fault}");
         }
     }
 

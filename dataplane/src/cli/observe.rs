@@ -89,6 +89,10 @@ pub fn observe(args: &ObserveArgs, matches: &ArgMatches) -> Result<(), String> {
     if !args.print.field_mask.is_empty() && !is_json {
         return Err("--field-mask: expected -o json or jsonpb with it".into());
     }
+    if args.print.output == FlowOutput::Jsonpb {
+        let fault = |fault: String| format!("--{}", fault.replacen("field_mask", "field-mask", 1));
+        portcullis_hubble::check_field_mask(&args.print.field_mask).map_err(fault)?;
+    }
     if args.print.output == FlowOutput::Table && args.follow {
         return Err("-o table: expected no --follow: columns fit once all rows are known".into());
     }
@@ -129,4 +133,35 @@ pub fn observe(args: &ObserveArgs, matches: &ArgMatches) -> Result<(), String> {
         }
     }
     super::no_fault(printer.finish())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::Cli;
+    use clap::{CommandFactory, FromArgMatches};
+
+    #[test]
+    fn what_cannot_be_printed_is_refused_before_anybody_is_asked() {
+        for (line, expected) in [
+            (
+                "-o jsonpb --field-mask time,source.pod",
+                "--field-mask: a flow has no field \"source.pod\"",
+            ),
+            (
+                "-o dict --field-mask time",
+                "--field-mask: expected -o json or jsonpb with it",
+            ),
+            (
+                "-o tab -f",
+                "-o table: expected no --follow: columns fit once all rows are known",
+            ),
+        ] {
+            let words = ["portcullis", "observe", "--socket", "/nowhere"].into_iter();
+            let matches = Cli::command().get_matches_from(words.chain(line.split_whitespace()));
+            let (_, matches) = matches.subcommand().expect("observe");
+            let args = ObserveArgs::from_arg_matches(matches).expect("what clap understood");
+            assert_eq!(observe(&args, matches), Err(expected.to_owned()), "{line}");
+        }
+    }
 }
