@@ -278,7 +278,7 @@ fn what_is_asked_for_is_what_is_shown() {
         ("--drop-reason identity_unknown", &|f| {
             f["drop_reason"] == "identity_unknown"
         }),
-        ("--verdict FORWARDED --pod web --port 80", &|f| {
+        ("--verdict FORWARDED --pod web --to-port 80", &|f| {
             f["verdict"] == "FORWARDED"
                 && f["source"]["pod_name"] == "web"
                 && f["destination_port"] == 80

@@ -12,7 +12,11 @@ struct Cluster {
 
 /// A backend that only the frontend reaches; both tried.
 fn cluster() -> Option<Cluster> {
-    let lab = Lab::new("")?;
+    cluster_with("")
+}
+
+fn cluster_with(settings: &str) -> Option<Cluster> {
+    let lab = Lab::new(settings)?;
     let api = lab.pod("backend/api", &["app=backend"], &["10.0.1.10"]);
     let web = lab.pod("frontend/web", &["app=frontend"], &["10.0.1.11"]);
     let stranger = lab.pod("frontend/stranger", &["app=batch"], &["10.0.1.12"]);
@@ -153,17 +157,22 @@ fn the_first_the_last_and_a_span_are_told_in_order() {
 #[test]
 fn formats_are_hubbles() {
     let Some(cluster) = cluster() else { return };
-    let one = "observe --from-pod web --to-port 80 --first 1";
+    let one = "observe --from-pod web --to-port 80 -t trace --first 1";
     let compact = cluster.must(&format!(
         "{one} -o compact --print-policy-names --print-node-name"
     ));
     for part in [
         "]: frontend/web:",
         " -> backend/api:80 (ID:",
-        ") to-endpoint FORWARDED BY allow-frontend (CiliumNetworkPolicy) (TCP Flags: SYN)\n",
+        ") to-endpoint FORWARDED (TCP Flags: SYN)\n",
     ] {
         assert!(compact.contains(part), "{part} in {compact}");
     }
+    let verdict = cluster.must(
+        "observe --from-pod web --to-port 80 -t policy-verdict --first 2 -o compact --print-policy-names",
+    );
+    let by = ") policy-verdict:L3-L4 INGRESS ALLOWED BY allow-frontend (CiliumNetworkPolicy) (TCP Flags: SYN)\n";
+    assert!(verdict.ends_with(by), "{verdict}");
     let numeric = cluster.must(&format!(
         "{one} -o compact --numeric --time-format rfc3339nano"
     ));
@@ -196,10 +205,12 @@ fn formats_are_hubbles() {
     let dropped = cluster.must("observe -o compact --verdict DROPPED --to-port 80 --last 1");
     assert!(dropped.contains(" <> backend/api:80 "), "{dropped}");
     assert!(
-        dropped.contains(" Policy denied DROPPED (TCP Flags: SYN)\n"),
+        dropped.contains(" Policy denied DROPPED (TCP Flags: SYN; ingress default deny: none of "),
         "{dropped}"
     );
-    let pb: Value = serde_json::from_str(&cluster.must(&format!("{one} -o jsonpb"))).expect("JSON");
+    let verdict = one.replace("-t trace", "-t policy-verdict --traffic-direction ingress");
+    let pb = cluster.must(&format!("{verdict} -o jsonpb"));
+    let pb: Value = serde_json::from_str(&pb).expect("JSON");
     let flow = &pb["flow"];
     for (found, expected) in [
         (&flow["verdict"], "FORWARDED"),
@@ -341,4 +352,65 @@ fn top_counts_by_what_is_asked_for() {
         text.starts_with("SOURCE") && text.contains("events counted; history reaches back to"),
         "{text}"
     );
+}
+
+#[test]
+fn a_file_of_lines_answers_as_the_daemon_does() {
+    const LINES: &str = "/run/lines.json";
+    let Some(cluster) = cluster() else { return };
+    let lab = &cluster.lab;
+    let now = lab.node.must("date -u +%Y-%m-%dT%H:%M:%S.%NZ");
+    let until = format!("--until {}", now.trim());
+    let all = cluster.must(&format!("observe -o jsonpb {until}"));
+    lab.node.write(LINES, all.as_str());
+    let filters = [
+        "-t policy-verdict",
+        "-t trace:to-endpoint",
+        "-t drop",
+        "--traffic-direction egress",
+        "--workload web",
+        "--verdict DROPPED --print-policy-names",
+        "--from-label app=batch",
+        "--not --port 80",
+        "-n backend --port 80",
+        "--ipv4 --cluster default",
+        "--last 4",
+        "--first 4",
+    ];
+    for filter in filters {
+        for output in ["compact", "dict", "table", "jsonpb"] {
+            let words = format!("-o {output} {until} {filter}");
+            let live = cluster.must(&format!("observe {words}"));
+            let mut read = vec!["observe", "--input-file", LINES];
+            read.extend(words.split_whitespace());
+            let read = lab.portcullis(&read);
+            assert_eq!(read.stdout, live, "{words}: {}", read.stderr);
+            assert!(!live.is_empty() || filter.starts_with("--not"), "{words}");
+        }
+    }
+}
+
+#[test]
+fn after_a_restart_what_is_on_disk_is_told_however_it_is_asked_for() {
+    let Some(cluster) = cluster_with("observeSegments: {directory: /run/segments}\n") else {
+        return;
+    };
+    let lab = &cluster.lab;
+    let names = |words: &str| -> Vec<Value> {
+        let text = cluster.must(&format!("observe -o jsonpb --to-port 80 {words}"));
+        let name = |line: &str| {
+            let object: Value = serde_json::from_str(line).expect("one object a line");
+            object["flow"]["uuid"].clone()
+        };
+        text.lines().map(name).collect()
+    };
+    let before = names("--all");
+    assert!(before.len() >= 3 * 4, "{before:?}");
+    lab.stop_daemon();
+    lab.start_daemon();
+    for words in ["--all", "--since 3d", "--last 1000", "--first 1000"] {
+        assert_eq!(names(words), before, "{words}");
+    }
+    assert_eq!(names("--first 2"), before[..2]);
+    assert_eq!(names("--last 2"), before[before.len() - 2..]);
 }

@@ -44,13 +44,13 @@ pub struct ObserveArgs {
     /// Stays, and shows what comes.
     #[arg(short, long)]
     pub follow: bool,
-    /// How many of the last; all that are kept unless `--follow` is given, then none.
+    /// How many of the last; all that are kept in memory unless `--follow` is given, then none.
     #[arg(long, value_name = "N")]
     pub last: Option<usize>,
     /// How many of the first.
     #[arg(long, value_name = "N", conflicts_with_all = ["last", "follow"])]
     pub first: Option<usize>,
-    /// All that are kept.
+    /// All that are kept, on disk too.
     #[arg(long, conflicts_with_all = ["last", "first"])]
     pub all: bool,
     /// Not before: so long ago (5m, 1h30m, 3d) or a time (2026-11-28T19:00:00Z).
@@ -107,6 +107,7 @@ pub fn observe(args: &ObserveArgs, matches: &ArgMatches) -> Result<(), String> {
         wanted,
         since: args.since,
         until: args.until,
+        all: args.all,
         first: args.first,
         last: args.last.or((!is_past_wanted).then_some(0)),
         follow: args.follow,

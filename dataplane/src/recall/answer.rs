@@ -55,7 +55,11 @@ pub fn observe(
     };
     let Some(last) = ask.last else {
         // One reader for the past and for what comes: it is told of all that it misses in between.
-        let reader = reader(history, ask.since);
+        let reader = match ask.since {
+            // Where nothing is on disk that is the oldest in memory.
+            None if ask.all || ask.first.is_some() => history.reader_at(Position::Number(0)),
+            since => reader(history, since),
+        };
         return if ask.follow {
             teller.follow(reader, tell, has_left)
         } else {

@@ -45,6 +45,8 @@ pub struct Ask {
     pub since: Option<Timestamp>,
     /// Not after.
     pub until: Option<Timestamp>,
+    /// From the oldest there is, on disk too; else the past begins with the oldest in memory.
+    pub all: bool,
     /// How many of the first.
     pub first: Option<usize>,
     /// How many of the last.

@@ -71,7 +71,7 @@ impl Came {
         self.read += u64::from(is_last);
     }
 
-    /// What `observe -o jsonpb --endings` printed, which has one line for each event.
+    /// What `observe -o jsonpb --endings` printed, in the same form.
     fn of_lines(text: &str) -> Self {
         let mut came = Self::default();
         // The last line may not be whole yet.
@@ -80,7 +80,8 @@ impl Came {
             let answer: Value = serde_json::from_str(line).expect("one object a line");
             let lost = &answer["lost_events"];
             if lost.is_null() {
-                came.read += u64::from(answer["flow"].is_object());
+                let is_last = answer["flow"]["event_type"]["type"] != 5;
+                came.read += u64::from(answer["flow"].is_object() && is_last);
                 continue;
             }
             assert_eq!(lost["source"], "HUBBLE_RING_BUFFER", "{line}");
