@@ -331,7 +331,6 @@ impl Config {
         );
         compare("timeouts", self.timeouts != new.timeouts);
         compare("metrics.listen", self.metrics.listen != new.metrics.listen);
-        compare("export", self.export != new.export);
         compare("hubble", self.hubble != new.hubble);
         compare("http", self.http != new.http);
         fields
@@ -363,6 +362,7 @@ impl Config {
         self.egress_ports = new.egress_ports;
         self.metrics.enabled.clone_from(&new.metrics.enabled);
         self.metrics.series_max = new.metrics.series_max;
+        self.export.clone_from(&new.export);
         self.node_port_addresses
             .clone_from(&new.node_port_addresses);
     }

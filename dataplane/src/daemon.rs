@@ -113,7 +113,7 @@ pub fn run(args: &RunArgs) -> Result<(), String> {
 
     start_observer(&handles, &view, &history)?;
     let keeper = start_keeper(&view, &history)?;
-    let exporter = telemetry::start(&config, &sources, &servers, &view)?;
+    let exports = telemetry::start(&config, &sources, &servers, &view)?;
     watch_signals(notify.clone())?;
     watch_kernel(notify.clone())?;
     notify
@@ -130,10 +130,9 @@ pub fn run(args: &RunArgs) -> Result<(), String> {
     // Attachments stay pinned and sockets go: pods are cut off until the next daemon, not opened.
     let _ = std::fs::remove_file(&args.socket);
     history.close();
-    for thread in [keeper, exporter].into_iter().flatten() {
-        // One that has panicked has told so.
-        let _ = thread.join();
-    }
+    exports.join();
+    // One that has panicked has told so.
+    let _ = keeper.map(std::thread::JoinHandle::join);
     Ok(())
 }
 

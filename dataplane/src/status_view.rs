@@ -23,11 +23,14 @@ use portcullis_hubble::AgentLog;
 use portcullis_hubble::metrics::MetricsSettings;
 use portcullis_policy::{Direction, Generation, Tables};
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Instant;
 
 /// Generations whose names are kept: records of older ones have long been read.
 const GENERATIONS_KEPT: usize = 32;
+
+/// What follows the settings that are accepted.
+type Follow = Box<dyn Fn(&Config) -> Result<(), String> + Send + Sync>;
 
 /// Shared by control, which writes, and readers.
 pub struct StatusView {
@@ -38,6 +41,7 @@ pub struct StatusView {
     placing: Placing,
     started: Instant,
     log: Arc<AgentLog>,
+    follow: OnceLock<Follow>,
 }
 
 /// What was decided at the start about where things run, and why.
@@ -95,6 +99,7 @@ impl StatusView {
             placing,
             started: Instant::now(),
             log,
+            follow: OnceLock::new(),
         }
     }
 
@@ -131,6 +136,15 @@ impl StatusView {
         }
     }
 
+    /// Says what is to follow the settings of each config.yaml that is accepted.
+    pub fn on_accept(
+        &self,
+        follow: impl Fn(&Config) -> Result<(), String> + Send + Sync + 'static,
+    ) {
+        // There is one.
+        let _ = self.follow.set(Box::new(follow));
+    }
+
     /// Documents were accepted that were read at `read`.
     pub fn accept(
         &self,
@@ -139,6 +153,11 @@ impl StatusView {
         warnings: Vec<String>,
         read: Instant,
     ) {
+        if let Some(follow) = self.follow.get()
+            && let Err(fault) = follow(config)
+        {
+            self.fault(fault);
+        }
         for warning in &warnings {
             eprintln!("warning: {warning}");
         }

@@ -2,18 +2,17 @@
 
 use crate::config::Config;
 use crate::status_view::StatusView;
-use portcullis_hubble::export::{ExportCounts, Exporter};
+use portcullis_hubble::export::{ExportCounts, Exports};
 use portcullis_hubble::metrics::{self, Metrics};
 use portcullis_hubble::page::{self, PageSources};
 use portcullis_hubble::{HttpSettings, Router, Servers, Sources};
 use std::sync::Arc;
-use std::thread::JoinHandle;
 
 /// How much more readily other threads run than those that only tell: the largest difference.
 const PATIENCE: i32 = 19;
 
-/// Writes flows and counts from now on, and serves what was counted. Gives the thread that writes,
-/// where the settings ask for it: it ends with the history.
+/// Writes flows and counts from now on, and serves what was counted. Gives what writes, as the settings
+/// of each moment ask for it: it ends with the history.
 ///
 /// # Errors
 /// When an address is taken, or there are too many threads.
@@ -22,16 +21,19 @@ pub fn start(
     sources: &Sources,
     servers: &Servers,
     view: &Arc<StatusView>,
-) -> Result<Option<JoinHandle<()>>, String> {
+) -> Result<Arc<Exports>, String> {
     let exported = Arc::default();
-    let exporter = Exporter::new(&config.export, sources, &exported)
+    let exports = Arc::new(Exports::new(sources, &exported, wait_behind));
+    exports
+        .apply(&config.export)
         .map_err(|e| format!("config.yaml, {e}"))?;
-    let exporter = exporter.map(|exporter| exporter.start(sources, wait_behind));
+    let exchanged = Arc::clone(&exports);
+    view.on_accept(move |config| exchanged.apply(&config.export));
     let metrics = start_metrics(config, sources, servers, exported)?;
     // Pods have a network with a page or without.
     let _ = start_page(config, sources, servers, view, metrics)
         .inspect_err(|fault| eprintln!("fault: no page: {fault}"));
-    exporter.transpose()
+    Ok(exports)
 }
 
 /// Counts, and serves what was counted where `metrics.listen` says.

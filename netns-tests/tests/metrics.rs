@@ -370,6 +370,41 @@ fn an_export_is_read_back_and_filtered() {
 }
 
 #[test]
+fn an_export_begins_moves_and_ends_with_its_settings_while_the_daemon_runs() {
+    const MOVED: &str = "/run/moved.log";
+    let Some(cluster) = cluster(METRICS) else {
+        return;
+    };
+    let lab = &cluster.lab;
+    let base = lab.node.read("/run/state/config.yaml");
+    for path in [EXPORTED, MOVED] {
+        lab.apply(
+            "config.yaml",
+            &format!("{base}\nexport: {{path: {path}}}\n"),
+        );
+        assert!(cluster.web.fetch("http://10.0.1.10/").is_some());
+        eventually("it is exported", || {
+            let ran = lab.node.run_words(&["cat", path]);
+            ran.stdout.contains("\"destination_port\":80")
+        });
+    }
+    lab.apply("config.yaml", &base);
+    let status = lab.status();
+    let warnings = status.json()["warnings"].to_string();
+    assert!(!warnings.contains("restart"), "{warnings}");
+    let moved = lab.node.read(MOVED);
+    assert!(cluster.web.fetch("http://10.0.1.10/").is_some());
+    lab.stop_daemon();
+    let after = lab.node.read(MOVED);
+    let ports = |text: &str| text.matches("\"destination_port\":80").count();
+    assert_eq!(
+        ports(&after),
+        ports(&moved),
+        "nothing after it was taken away"
+    );
+}
+
+#[test]
 fn denied_flows_are_exported_and_the_file_makes_room() {
     let settings = format!(
         "export: {{path: {EXPORTED}, allow: [{{drop_reason_desc: [POLICY_DENIED]}}], maxMegabytes: 1, maxBackups: 2, \

@@ -144,7 +144,7 @@ fn what_needs_no_restart_is_taken_and_the_rest_is_told() {
                 flowsMax: 2048\nobserveHistory: 5\nobserveSegments: {directory: /a}\nmasquerade: true\n\
                 masqueradeExcludedCIDRs: [10.0.0.0/8]\nnatPorts: 62000-62999\n\
                 egressPorts: 5-6\nnatSessionsMax: 2048\ntimeouts: {udp: 1}\n\
-                nodePortAddresses: [192.0.2.0/24]\n";
+                nodePortAddresses: [192.0.2.0/24]\nexport: {path: /a, end: 2026-12-24T18:00:00Z}\n";
     let new = Config::parse("config.yaml", text).unwrap();
     let old = Config::default();
     let mut taken = old.clone();

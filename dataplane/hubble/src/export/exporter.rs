@@ -12,11 +12,12 @@ use crate::sources::Sources;
 use crate::wire::flow::Flow;
 use crate::wire::observer::ExportEvent;
 use crate::wire::observer::export_event::ResponseTypes;
-use portcullis_observe::{FlowChoice, Position, Reader, Sighting};
+use jiff::{SignedDuration, Timestamp};
+use portcullis_observe::{FlowChoice, Reader, Sighting};
 use prost::Message;
 use std::io::{self, Write};
 use std::sync::Arc;
-use std::thread::JoinHandle;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 /// Events that are read at one time.
@@ -28,6 +29,8 @@ const PERIOD: Duration = Duration::from_millis(250);
 #[derive(Debug)]
 pub struct Exporter {
     choice: FlowChoice,
+    /// Nothing after this.
+    ends: Option<Timestamp>,
     mask: Mask,
     groups: Option<Groups>,
     teller: Teller,
@@ -77,6 +80,7 @@ impl Exporter {
         };
         Ok(Some(Self {
             choice,
+            ends: settings.end,
             mask: mask("fieldMask", &settings.field_mask)?,
             groups,
             teller: Teller::new(&sources.node),
@@ -89,38 +93,38 @@ impl Exporter {
         }))
     }
 
-    /// Writes what comes from now on, on a thread of its own, until the history is closed; then what is
-    /// left. `prepare` runs on it first.
-    ///
-    /// # Errors
-    /// When there are too many threads.
-    pub fn start(
-        mut self,
-        sources: &Sources,
-        prepare: impl FnOnce() + Send + 'static,
-    ) -> Result<JoinHandle<()>, String> {
-        let mut reader = sources.history.reader_at(Position::Newest);
-        let thread = std::thread::Builder::new().name("export".into());
-        thread
-            .spawn(move || {
-                prepare();
-                while reader.wait(PERIOD) {
-                    while self.take(&mut reader) {}
-                    self.finish(Instant::now(), false);
-                }
-                self.finish(Instant::now(), true);
-            })
-            .map_err(|e| format!("cannot start thread export: {e}"))
+    /// Writes what comes, until the history is closed, the settings end it, or up to before the event
+    /// with the number `end`, which may change meanwhile.
+    pub(super) fn run(mut self, mut reader: Reader, end: &AtomicU64) {
+        let longest = SignedDuration::try_from(PERIOD).unwrap_or_default();
+        loop {
+            let is_open = reader.wait(PERIOD);
+            while self.take(&mut reader, end) {}
+            let is_late = self.ends.is_some_and(|ends| {
+                let last = ends.checked_add(longest);
+                last.is_ok_and(|last| Timestamp::now() > last)
+            });
+            let is_past = reader.next_number() >= end.load(Ordering::Acquire);
+            let is_over = !is_open || is_late || is_past;
+            self.finish(Instant::now(), is_over);
+            if is_over {
+                return;
+            }
+        }
     }
 
-    /// Writes one batch. False when there is nothing more.
-    pub(super) fn take(&mut self, reader: &mut Reader) -> bool {
+    /// Writes one batch, up to before the event with the number `end`. False when there is nothing more.
+    pub(super) fn take(&mut self, reader: &mut Reader, end: &AtomicU64) -> bool {
         let batch = reader.read(BATCH);
+        // After reading: what came after the end was set is another's, and is seen with the end.
+        let end = end.load(Ordering::Acquire);
         self.losses.note(&batch);
         self.counts
             .lost(batch.lost.map_or(0, |gap| gap.count) + batch.unwritten);
         self.tell_losses(Instant::now(), false);
-        for event in &batch.events {
+        let ours = batch.events.iter().take_while(|event| event.number < end);
+        let ends = self.ends;
+        for event in ours.filter(|event| ends.is_none_or(|ends| event.time <= ends)) {
             for sighting in Sighting::all(event) {
                 if !self.choice.wants(&sighting) {
                     continue;
@@ -135,7 +139,7 @@ impl Exporter {
                 }
             }
         }
-        !batch.events.is_empty()
+        !batch.events.is_empty() && reader.next_number() < end
     }
 
     /// Writes what is due, and lets readers see it.
@@ -156,9 +160,7 @@ impl Exporter {
 
     fn tell_losses(&mut self, now: Instant, is_end: bool) {
         for lost in self.losses.due(now, is_end) {
-            let time = lost
-                .last
-                .or_else(|| Some(timestamp(jiff::Timestamp::now())));
+            let time = lost.last.or_else(|| Some(timestamp(Timestamp::now())));
             self.write(ResponseTypes::LostEvents(lost), time);
         }
     }

@@ -5,11 +5,12 @@ mod aggregate;
 mod counts;
 mod exporter;
 mod file;
+mod running;
 mod settings;
 
 #[cfg(test)]
 mod tests;
 
 pub use counts::ExportCounts;
-pub use exporter::Exporter;
+pub use running::Exports;
 pub use settings::ExportSettings;

@@ -2,6 +2,7 @@
 
 use crate::expression::read_expressions;
 use crate::mask::Mask;
+use jiff::Timestamp;
 use portcullis_observe::{FlowChoice, FlowFilter, Home};
 use prost_types::FieldMask;
 use serde::Deserialize;
@@ -15,6 +16,8 @@ pub struct ExportSettings {
     pub path: Option<PathBuf>,
     /// Whether lines go to standard output.
     pub stdout: bool,
+    /// Flows after this are not written.
+    pub end: Option<Timestamp>,
     /// Fields of a flow that are written, `source.pod_name`; all unless given.
     pub field_mask: Vec<String>,
     /// Flows that are wanted, as Hubble's filters; all unless given.
@@ -38,6 +41,7 @@ impl Default for ExportSettings {
         Self {
             path: None,
             stdout: false,
+            end: None,
             field_mask: Vec::new(),
             allow: Vec::new(),
             deny: Vec::new(),

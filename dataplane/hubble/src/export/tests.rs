@@ -1,5 +1,6 @@
 //! Lines as they are written: their form against prost, what is chosen, what was lost, rotation.
 
+use super::exporter::Exporter;
 use super::file::{Bounds, RotatedFile};
 use super::*;
 use crate::json::Schema;
@@ -18,6 +19,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::time::Instant;
 
 struct NoAgent;
@@ -85,7 +87,8 @@ fn lines(test: &str, settings: ExportSettings, events: Vec<Event>) -> Vec<Value>
         .unwrap();
     let mut reader = sources.history.reader();
     sources.history.extend(events);
-    while exporter.take(&mut reader) {}
+    let forever = AtomicU64::new(u64::MAX);
+    while exporter.take(&mut reader, &forever) {}
     exporter.finish(Instant::now(), true);
     let text = fs::read_to_string(&path).unwrap();
     fs::remove_dir_all(directory).unwrap();
@@ -256,7 +259,8 @@ fn a_file_that_cannot_be_made_is_counted_and_nothing_else() {
         .unwrap();
     let mut reader = sources.history.reader();
     sources.history.extend([event(80, false)]);
-    while exporter.take(&mut reader) {}
+    let forever = AtomicU64::new(u64::MAX);
+    while exporter.take(&mut reader, &forever) {}
     let counted: Vec<u64> = counts.all().iter().map(|count| count.2).collect();
     assert_eq!(counted, [0, 0, 0, 2, 0]);
 }
@@ -430,4 +434,65 @@ fn every_kind_of_field_is_written_as_it_was() {
             .write(".observer.ExportEvent", damaged, &mut line)
             .is_none()
     );
+}
+
+#[test]
+fn nothing_is_written_after_the_end() {
+    let (early, late) = (event(80, false), event(81, false));
+    let time = late.time + std::time::Duration::from_millis(1);
+    let late = Event::new(time, late.record, Arc::clone(&late.names));
+    let settings = ExportSettings {
+        end: Some(early.time),
+        ..ExportSettings::default()
+    };
+    let lines = lines("the-end", settings, vec![early, late]);
+    let ports: Vec<&Value> = lines
+        .iter()
+        .map(|line| &line["flow"]["l4"]["TCP"]["destination_port"])
+        .collect();
+    assert_eq!(ports, [80, 80], "the verdict and where it went");
+}
+
+#[test]
+fn settings_are_exchanged_without_an_event_lost_or_written_twice() {
+    let (sources, directory) = (sources(), directory("exchanged"));
+    let [first, second] = ["first.log", "second.log"].map(|name| directory.join(name));
+    let exports = Exports::new(&sources, &Arc::default(), || {});
+    let to = |path: &Path| ExportSettings {
+        path: Some(path.to_owned()),
+        deny: vec![filter(json!({"event_type": [{"type": 5}]}))],
+        ..ExportSettings::default()
+    };
+    let ports = |path: &Path| -> Vec<u64> {
+        let text = fs::read_to_string(path).unwrap_or_default();
+        let port = |line| {
+            let line: Value = serde_json::from_str(line).unwrap();
+            line["flow"]["l4"]["TCP"]["destination_port"]
+                .as_u64()
+                .unwrap()
+        };
+        text.lines().map(port).collect()
+    };
+    exports.apply(&to(&first)).unwrap();
+    let mut expected = [Vec::new(), Vec::new()];
+    for port in 1..=200_u16 {
+        // There and back again, into a file that was written before.
+        let target = usize::from(port / 20 % 2);
+        exports.apply(&to([&first, &second][target])).unwrap();
+        sources.history.extend([event(port, false)]);
+        expected[target].push(u64::from(port));
+        if port % 10 == 0 {
+            // Nobody is to be too slow for this short history.
+            std::thread::sleep(std::time::Duration::from_millis(300));
+        }
+    }
+    let wrong = ExportSettings {
+        field_mask: vec!["sauce".into()],
+        ..to(&first)
+    };
+    assert!(exports.apply(&wrong).is_err());
+    sources.history.close();
+    exports.join();
+    assert_eq!([ports(&first), ports(&second)], expected);
+    fs::remove_dir_all(directory).unwrap();
 }
