@@ -56,7 +56,7 @@ fn an_expression_that_is_not_understood_is_refused_with_its_place() {
     let output = observe("refused", &["--cel-expression", "_flow.verdit == 1"]);
     assert!(!output.status.success(), "{output:?}");
     let words = String::from_utf8(output.stderr).expect("text");
-    let expected = "experimental.cel_expression[0]: expected a field of flow.Flow, found \
+    let expected = "--cel-expression: expected a field of flow.Flow, found \
                     \"verdit\", at character 6 of \"_flow.verdit == 1\"";
     assert!(words.contains(expected), "{words}");
 }

@@ -6,6 +6,7 @@ use super::filter_fields::{Effect, add, effect};
 use crate::observe::{FlowFilter, Home};
 use crate::recall::Wanted;
 use clap::ArgMatches;
+use portcullis_hubble::read_expressions;
 use serde_json::Value;
 use std::collections::BTreeMap;
 
@@ -162,7 +163,7 @@ fn check(filter: &FlowFilter) -> Result<(), String> {
         node: String::new(),
         cluster: String::new(),
     };
-    match filter.compile(&nowhere) {
+    match filter.compile(&nowhere, read_expressions) {
         Ok(_) => Ok(()),
         Err(fault) => Err(match fault.split_once("]: ") {
             Some((_, fault)) => fault.to_owned(),
@@ -321,9 +322,10 @@ mod tests {
                 cel_expression: texts,
             })
         };
-        let found =
-            read("--cel-expression a==1 --cel-expression b -n shop --not --cel-expression c");
-        let both = expression(&["a==1", "b"]);
+        let found = read(
+            "--cel-expression 1==1 --cel-expression true -n shop --not --cel-expression !true",
+        );
+        let both = expression(&["1==1", "true"]);
         let expected = Wanted {
             allow: vec![
                 filter(|f| {
@@ -335,7 +337,7 @@ mod tests {
                     f.experimental.clone_from(&both);
                 }),
             ],
-            deny: vec![filter(|f| f.experimental = expression(&["c"]))],
+            deny: vec![filter(|f| f.experimental = expression(&["!true"]))],
             ..Wanted::default()
         };
         assert_eq!(found, Ok(expected));
@@ -456,7 +458,11 @@ mod tests {
             ),
             ("-t x:y", "--type: expected one of drop, "),
             ("-l =", "--label: expected the key of a label at letter 1"),
-            ("--http-path (", "--http-path: regex parse error"),
+            ("--http-path (", "--http-path: unclosed group"),
+            (
+                "--cel-expression _flow.verdikt==1",
+                "--cel-expression: expected a field of flow.Flow, found \"verdikt\", at character ",
+            ),
         ] {
             let fault = read(line).expect_err(line);
             assert!(fault.starts_with(expected), "{line}: {fault}");

@@ -2,12 +2,14 @@
 
 use super::flow;
 use crate::observe::{Event, FlowChoice, FlowFilter, Home, Names, NamesExtract, Sighting};
+use crate::recall::ReadFlow;
 use jiff::Timestamp;
 use portcullis_engine::{Drop, Ending, EndpointId, Record, RecordKind, TcpFlags};
-use portcullis_hubble::{Lines, NodeName};
+use portcullis_hubble::{Lines, NodeName, read_expressions};
 use portcullis_policy::{Decision, Identity, Protocol, Verdict};
 use proptest::prelude::*;
 use proptest::sample::select;
+use serde_json::Value;
 use std::sync::Arc;
 
 /// Two pods of this node, one of another, a service, and who is no pod.
@@ -26,7 +28,11 @@ const NAMES: &str = r#"{
     "services": {"10.96.0.1": [[6, 80, "shop", "front"]]}
 }"#;
 
-const FILTERS: [&str; 58] = [
+const FILTERS: [&str; 62] = [
+    r#"{"experimental": {"cel_expression": ["_flow.verdict == Verdict.DROPPED"]}}"#,
+    r#"{"experimental": {"cel_expression": ["has(_flow.is_reply) && _flow.l4.TCP.flags.SYN"]}}"#,
+    r#"{"experimental": {"cel_expression": ["_flow.source.labels.exists(l, l == 'k8s:app=web') || _flow.destination.identity == 2u"]}}"#,
+    r#"{"experimental": {"cel_expression": ["_flow.Summary.matches('^TCP') && _flow.time > timestamp('2023-11-14T22:13:25Z')"]}}"#,
     r#"{"verdict":["DROPPED"]}"#,
     r#"{"verdict":["FORWARDED","AUDIT"]}"#,
     r#"{"event_type":[{"type":5}]}"#,
@@ -185,14 +191,16 @@ proptest! {
         let mut lines = Lines::new(&node).expect("descriptors");
         for sighting in Sighting::all(&event) {
             let line = lines.line(&sighting);
-            let read = flow(&serde_json::from_str(&line).expect("an object"));
+            let object: Value = serde_json::from_str(&line).expect("an object");
+            let (seen, object) = (&flow(&object), &object["flow"]);
+            let read = ReadFlow { seen, object };
             for text in FILTERS {
                 let filter: FlowFilter = serde_json::from_str(text).expect(text);
-                let choice = FlowChoice::compile(&[filter], &[], &home).expect(text);
+                let choice = FlowChoice::compile(&[filter], &[], &home, read_expressions).expect(text);
                 prop_assert_eq!(choice.wants(&sighting), choice.wants(&read), "{} {}", text, line);
             }
             let itself = FlowFilter { uuid: vec![sighting.uuid().to_string()], ..FlowFilter::default() };
-            let choice = FlowChoice::compile(&[itself], &[], &home).expect("a uuid");
+            let choice = FlowChoice::compile(&[itself], &[], &home, read_expressions).expect("a uuid");
             prop_assert!(choice.wants(&read), "{}", line);
         }
     }
