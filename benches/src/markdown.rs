@@ -62,7 +62,7 @@ in vain is in that figure; where the kernel forwards inline, the sender is slowe
 - Growth: the engine's table has room for 4 M entries at every point, 32 times the daemon's default. The \
 first packet of a flow is timed on memory that may not have been touched before, so that column is no \
 cost of deciding.
-- Masquerade: the first datagrams of a run wait for the neighbour's address and are dropped, counted.
+- Masquerade: the first datagrams of a run wait for the neighbour's address; those that find no room to wait are dropped, counted.
 
 ";
 

@@ -213,7 +213,7 @@ pub struct WorkerStatus {
 /// One bound of one worker.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct LimitStatus {
-    /// What is bounded: `flows`, `half_open`, `sessions`, `affinities`, `held_fragments`, `resets`.
+    /// What is bounded: `flows`, `half_open`, `sessions`, `affinities`, `held_frames`, `resets`.
     pub name: String,
     /// The worker that has it.
     pub worker: u16,

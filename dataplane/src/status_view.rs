@@ -387,7 +387,7 @@ impl StatusView {
                 let gauge = counters.limit(*limit);
                 let drops: &[Drop] = match limit {
                     Limit::Sessions => &[Drop::SessionTableFull, Drop::SessionShareFull],
-                    Limit::HeldFragments => &[Drop::FragmentHoldFull],
+                    Limit::HeldFrames => &[Drop::FragmentHoldFull],
                     _ => &[],
                 };
                 let dropped: u64 = drops.iter().map(|drop| counters.drops(*drop)).sum();

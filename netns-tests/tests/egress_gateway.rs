@@ -92,7 +92,7 @@ fn gateway(settings: &str, policies: &str, more: &[&str]) -> Option<Gateway> {
     tell_peer_by_udp(&lab.world, at("[::]", 9));
     echo_by_udp(&lab.world, 7);
     lab.start_daemon();
-    // The first packet makes the node ask for its neighbour's MAC address, and is lost.
+    // The first packet makes the node ask for its neighbour's MAC address, and waits for it.
     for address in WORLD_ADDRESSES {
         eventually("the neighbour on the uplink is known", || {
             other.can_ping(address)

@@ -257,12 +257,12 @@ fn every_bound_shows_in_status() {
         || count("flows") >= 2 && count("sessions") >= 1 && count("affinities") == 1,
     );
     assert_eq!(
-        count("half_open") + count("held_fragments") + count("resets"),
+        count("half_open") + count("held_frames") + count("resets"),
         0
     );
     let text = cluster.text("status");
     assert!(text.contains("\nLIMIT           WORKER"), "{text}");
-    assert!(text.contains("\nheld_fragments"), "{text}");
+    assert!(text.contains("\nheld_frames"), "{text}");
 }
 
 #[test]

@@ -12,13 +12,31 @@ fn one_pod(more: &[&str]) -> Option<(Lab, Pod)> {
     let addresses = ["10.0.1.10", "fd00:10:1::10"];
     let api = lab.pod_with("backend/api", &["app=backend"], &addresses, more);
     lab.start_daemon();
-    // The first packet makes the node ask for its neighbour's MAC address, and is lost.
+    // The first packet makes the node ask for its neighbour's MAC address, and waits for it.
     for address in WORLD_ADDRESSES {
         eventually("the neighbour on the uplink is known", || {
             api.can_ping(address)
         });
     }
     Some((lab, api))
+}
+
+#[test]
+fn the_first_packet_to_a_neighbour_waits_until_it_is_found() {
+    let Some(lab) = Lab::new("") else { return };
+    let api = lab.pod("backend/api", &[], &["10.0.1.10", "fd00:10:1::10"]);
+    lab.start_daemon();
+    for address in WORLD_ADDRESSES {
+        let once = api.run(&format!("ping -n -c 1 -W 5 {address}"));
+        assert!(once.is_success, "{address}: {once:?}");
+    }
+    assert_eq!(lab.status().dropped("neighbour_unknown"), 0);
+    // Who is not there is given up after a second, and told of once for each packet.
+    let nobody = api.run("ping -n -c 1 -W 1 192.0.2.77");
+    assert!(!nobody.is_success, "{nobody:?}");
+    eventually("it is told", || {
+        lab.status().dropped("neighbour_unknown") == 1
+    });
 }
 
 fn checksum_errors(place: &Place) -> u64 {

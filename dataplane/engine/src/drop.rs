@@ -86,7 +86,7 @@ drops! {
     TtlExceeded, "ttl_exceeded", "The time to live ran out here.";
     PacketTooBig, "packet_too_big", "Larger than the way out allows, and not to be cut up.";
     NoRoute, "no_route", "No way leads to the destination.";
-    NeighbourUnknown, "neighbour_unknown", "The MAC address of the next hop is not known yet; it has been asked for.";
+    NeighbourUnknown, "neighbour_unknown", "The MAC address of the next hop is not known; it has been asked for, and did not come within a second, or too many packets wait for it.";
     EndpointGone, "endpoint_gone", "The endpoint was removed while the packet was on its way.";
     FlowTableFull, "flow_table_full", "Every entry of the flow table is in use.";
     FlowShareFull, "flow_share_full", "The pod has its whole share of the flow table in use.";

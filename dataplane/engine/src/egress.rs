@@ -2,6 +2,7 @@
 
 use crate::change::{Change, Seen};
 use crate::flow::{CachedWay, Side};
+use crate::hold::Awaited;
 use crate::icmp_error::{self, Error, Link};
 use crate::neighbour_discovery::{self, NeighbourDiscovery};
 use crate::packet::{self, Packet, Parsed, Transport};
@@ -146,7 +147,12 @@ impl Walk<'_> {
             }
             admission => admission?,
         };
-        let way = self.way_of(from, endpoint, &seen.packet, &change, admission.as_ref())?;
+        let way = match self.way_of(from, endpoint, &seen.packet, &change, admission.as_ref()) {
+            Err(Drop::NeighbourUnknown) => {
+                return self.await_neighbour(from, endpoint, seen.packet.destination);
+            }
+            way => way?,
+        };
         self.record.to = Some(way.to_id);
         let out = self.snapshot.endpoint(way.to).ok_or(Drop::EndpointGone)?;
         if packet.ip_length > out.mtu
@@ -293,6 +299,25 @@ impl Walk<'_> {
             to_id: out.id,
             next_hop: next_hop.flatten(),
         })
+    }
+
+    /// Lets a packet wait for its next hop, which has been asked for. Nothing of it has been noted
+    /// yet: when it goes on, it is judged anew.
+    ///
+    /// # Errors
+    /// `NeighbourUnknown` when it has waited already, or too many do.
+    fn await_neighbour(
+        &mut self,
+        from: EndpointIndex,
+        endpoint: &Endpoint,
+        destination: IpAddr,
+    ) -> Result<Outcome, Drop> {
+        let way = self.snapshot.way_to(destination);
+        let way = way.filter(|_| !self.has_waited);
+        let way = way.ok_or(Drop::NeighbourUnknown)?;
+        let awaited = Awaited::Neighbour(way.to, way.next_hop.unwrap_or(destination));
+        let slot = self.holds.hold(awaited, (from, endpoint.id), self.now);
+        slot.map(Outcome::Hold)
     }
 
     /// Makes an ICMP error about a packet out of it, where one is permitted.

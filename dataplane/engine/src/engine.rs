@@ -125,7 +125,11 @@ impl Engine {
     }
 
     /// Takes a new snapshot, between two batches. Returns the old one: freeing it is for control.
+    ///
+    /// Frames that wait for a neighbour that it knows wait no longer.
     pub fn adopt(&mut self, snapshot: Arc<Snapshot>) -> Option<Arc<Snapshot>> {
+        self.holds
+            .release_neighbours(|at, address| snapshot.is_reachable(at, address));
         self.snapshot.replace(snapshot)
     }
 
@@ -183,8 +187,8 @@ impl Engine {
         self.run(frame, now, records, |walk, frame| walk.egress(from, frame))
     }
 
-    /// A frame whose wait is over: its datagram's first fragment has passed, or did not come in
-    /// time. To be asked after each `egress`, `expire` and `release_held`, until there is none.
+    /// A frame whose wait is over: what it waited for has come, or did not in time. To be asked after
+    /// each `egress`, `adopt`, `expire` and `release_held`, until there is none.
     pub fn take_released(&mut self) -> Option<Released> {
         self.holds.take()
     }
@@ -369,7 +373,6 @@ impl Engine {
         let mut walk = Walk {
             snapshot,
             settings: &self.settings,
-            hits: self.hits.as_deref(),
             flows: &mut self.flows,
             fragments: &mut self.fragments,
             holds: &mut self.holds,
@@ -383,9 +386,16 @@ impl Engine {
                 generation: snapshot.generation,
                 ..record
             },
+            deciding: [None; 2],
             is_telling: false,
         };
         let outcome = half(&mut walk, frame).unwrap_or_else(|reason| walk.end(reason));
+        if let Some(hits) = &self.hits
+            && !matches!(outcome, Outcome::Hold(_))
+        {
+            let rules = walk.deciding.into_iter().flatten();
+            rules.for_each(|rule| hits.count(rule, now));
+        }
         if walk.is_telling {
             tell(records, &mut self.records_lost, walk.record);
         }

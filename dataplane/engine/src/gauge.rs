@@ -14,8 +14,8 @@ pub enum Limit {
     Sessions,
     /// Clients whose backend is remembered, those past their time included.
     Affinities,
-    /// Fragments that wait for the first of their datagram.
-    HeldFragments,
+    /// Frames that wait: for the first fragment of their datagram, or for their next hop.
+    HeldFrames,
     /// Resets that wait to be sent.
     Resets,
 }
@@ -27,7 +27,7 @@ impl Limit {
         Self::HalfOpen,
         Self::Sessions,
         Self::Affinities,
-        Self::HeldFragments,
+        Self::HeldFrames,
         Self::Resets,
     ];
 
@@ -39,7 +39,7 @@ impl Limit {
             Self::HalfOpen => "half_open",
             Self::Sessions => "sessions",
             Self::Affinities => "affinities",
-            Self::HeldFragments => "held_fragments",
+            Self::HeldFrames => "held_frames",
             Self::Resets => "resets",
         }
     }
@@ -86,7 +86,7 @@ impl Engine {
                     ..of(affinity.count(), affinity.entries_max())
                 }
             }
-            Limit::HeldFragments => of(self.held_count(), crate::HOLDS_MAX),
+            Limit::HeldFrames => of(self.held_count(), crate::HOLDS_MAX),
             Limit::Resets => Gauge {
                 refused: self.resets_lost(),
                 ..of(self.resets_waiting(), crate::reset::RESETS_MAX)

@@ -1,13 +1,16 @@
-//! Fragments that came before the first of their datagram: the daemon keeps the frames, the engine
-//! knows what each waits for.
+//! Frames that cannot go on yet: the daemon keeps them, the engine knows what each waits for.
 
 use crate::fragment_table::FragmentKey;
 use crate::{Drop, EndpointId, EndpointIndex, Now};
+use std::net::IpAddr;
 
 /// Frames that may wait at one worker.
 pub const HOLDS_MAX: usize = 64;
 /// Frames of them that one endpoint may let wait.
 const HOLDS_OF_ENDPOINT_MAX: usize = 16;
+/// Frames that may wait for a neighbour, so that fragments have the rest; and those of one endpoint.
+const NEIGHBOUR_HOLDS_MAX: usize = HOLDS_MAX / 2;
+const NEIGHBOUR_HOLDS_OF_ENDPOINT_MAX: usize = 8;
 /// How long a frame waits.
 const WAIT_MAX: u64 = 1_000_000_000;
 
@@ -24,10 +27,20 @@ pub struct Released {
     pub(crate) from_id: EndpointId,
 }
 
+/// What a frame waits for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Awaited {
+    /// The first fragment of its datagram.
+    First(FragmentKey),
+    /// The MAC address of this address, at the endpoint that it is to go out at.
+    Neighbour(EndpointIndex, IpAddr),
+}
+
 #[derive(Debug, Clone, Copy)]
 struct Hold {
-    key: FragmentKey,
+    awaited: Awaited,
     from: EndpointIndex,
+    from_id: EndpointId,
     /// Counts arrivals, to keep their order.
     number: u64,
     since: Now,
@@ -54,26 +67,34 @@ impl Holds {
         }
     }
 
-    /// Lets a frame wait for the first fragment of its datagram.
+    /// Lets a frame wait that came in at this endpoint.
     ///
     /// # Errors
-    /// `FragmentHoldFull`.
+    /// `FragmentHoldFull`; `NeighbourUnknown` when too many wait for neighbours.
     pub fn hold(
         &mut self,
-        key: FragmentKey,
-        from: EndpointIndex,
+        awaited: Awaited,
+        (from, from_id): (EndpointIndex, EndpointId),
         now: Now,
     ) -> Result<HoldSlot, Drop> {
-        let of_endpoint = self.holds.iter().flatten();
-        let of_endpoint = of_endpoint.filter(|hold| hold.key.endpoint == key.endpoint);
-        if of_endpoint.count() >= HOLDS_OF_ENDPOINT_MAX {
-            return Err(Drop::FragmentHoldFull);
+        let is_neighbour = |awaited: &Awaited| matches!(awaited, Awaited::Neighbour(..));
+        let (full, all_max, own_max) = if is_neighbour(&awaited) {
+            let own_max = NEIGHBOUR_HOLDS_OF_ENDPOINT_MAX;
+            (Drop::NeighbourUnknown, NEIGHBOUR_HOLDS_MAX, own_max)
+        } else {
+            (Drop::FragmentHoldFull, HOLDS_MAX, HOLDS_OF_ENDPOINT_MAX)
+        };
+        let alike = self.holds.iter().flatten();
+        let alike = alike.filter(|hold| is_neighbour(&hold.awaited) == is_neighbour(&awaited));
+        let own = alike.clone().filter(|hold| hold.from_id == from_id);
+        if own.count() >= own_max || alike.count() >= all_max {
+            return Err(full);
         }
-        let free = self.holds.iter().position(Option::is_none);
-        let slot = free.ok_or(Drop::FragmentHoldFull)?;
+        let slot = self.holds.iter().position(Option::is_none).ok_or(full)?;
         self.holds[slot] = Some(Hold {
-            key,
+            awaited,
             from,
+            from_id,
             number: self.arrivals,
             since: now,
             is_over: false,
@@ -90,7 +111,15 @@ impl Holds {
 
     /// Ends the wait for a datagram whose first fragment has come.
     pub fn release(&mut self, key: &FragmentKey) {
-        self.end_where(|hold| hold.key == *key);
+        self.end_where(|hold| hold.awaited == Awaited::First(*key));
+    }
+
+    /// Ends the wait for neighbours that are known now.
+    pub fn release_neighbours(&mut self, is_known: impl Fn(EndpointIndex, IpAddr) -> bool) {
+        self.end_where(|hold| match hold.awaited {
+            Awaited::Neighbour(at, address) => is_known(at, address),
+            Awaited::First(_) => false,
+        });
     }
 
     /// Ends the wait of all that came in at an endpoint.
@@ -131,7 +160,7 @@ impl Holds {
         Some(Released {
             slot: HoldSlot(slot as u8),
             from: hold.from,
-            from_id: hold.key.endpoint,
+            from_id: hold.from_id,
         })
     }
 }

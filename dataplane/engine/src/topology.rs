@@ -179,6 +179,15 @@ impl Snapshot {
             next_hop: Some(route.gateway.unwrap_or(destination)),
         })
     }
+
+    /// Whether a frame that waits to go out here, to this next hop, has nothing to wait for: the MAC
+    /// address is known, or nobody is here any more.
+    pub(crate) fn is_reachable(&self, at: EndpointIndex, next_hop: IpAddr) -> bool {
+        self.endpoint(at).is_none_or(|out| match out.kind {
+            EndpointKind::Uplink => self.neighbours.contains_key(&next_hop),
+            EndpointKind::Pod | EndpointKind::Host => out.peer_mac.is_some(),
+        })
+    }
 }
 
 impl Route {

@@ -16,15 +16,14 @@ use crate::reset::Resets;
 use crate::translation::Sessions;
 use crate::{
     AffinityTable, Drop, Endpoint, EndpointId, EndpointKind, FrameBytes, Now, Outcome, Record,
-    RecordKind, RuleHits, Snapshot, address,
+    RecordKind, Snapshot, address,
 };
-use portcullis_policy::{Identity, Tables, Verdict};
+use portcullis_policy::{Identity, RuleId, Tables, Verdict};
 
 /// One half of one packet's walk.
 pub(crate) struct Walk<'a> {
     pub snapshot: &'a Snapshot,
     pub settings: &'a EngineSettings,
-    pub hits: Option<&'a RuleHits>,
     pub flows: &'a mut FlowTable,
     pub fragments: &'a mut FragmentTable,
     pub holds: &'a mut Holds,
@@ -33,10 +32,13 @@ pub(crate) struct Walk<'a> {
     pub sessions: &'a mut Sessions,
     pub affinity: &'a mut AffinityTable,
     pub now: Now,
-    /// Whether the frame has waited for the first fragment of its datagram: it does so once.
+    /// Whether the frame has waited, for the first fragment of its datagram or for its next hop: it
+    /// does so once.
     pub has_waited: bool,
     /// What will be told, as far as it is known by now.
     pub record: Record,
+    /// Rules that have decided about a flow that is new, which count unless it has to wait.
+    pub deciding: [Option<RuleId>; 2],
     /// Whether the record is to be told at the end.
     pub is_telling: bool,
 }
@@ -282,7 +284,7 @@ impl Walk<'_> {
         }
     }
 
-    /// Asks policy, and notes in the record what it said. Of a new flow the rules are counted.
+    /// Asks policy, and notes in the record what it said. Of a new flow the rules are noted, too.
     fn ask(
         &mut self,
         subject: &Endpoint,
@@ -308,21 +310,12 @@ impl Walk<'_> {
             Side::Remote => self.record.ingress = told,
         }
         if is_new {
-            self.count(told);
-            if told != enforced {
-                self.count(enforced);
-            }
+            let rule = |verdict: Option<Verdict>| verdict.and_then(|verdict| verdict.rule);
+            self.deciding = [rule(told), rule(enforced.filter(|_| told != enforced))];
         }
         answer
             .map(|permission| permission.told())
             .map_err(|denial| denial.reason)
-    }
-
-    /// Counts the rule that has just decided.
-    fn count(&self, verdict: Option<Verdict>) {
-        if let (Some(hits), Some(rule)) = (self.hits, verdict.and_then(|verdict| verdict.rule)) {
-            hits.count(rule, self.now);
-        }
     }
 
     /// Which side began the flow of a packet that has no entry.

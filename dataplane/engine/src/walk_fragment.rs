@@ -5,6 +5,7 @@ use crate::flow::Side;
 use crate::flow_key::{FlowKey, tuple_of};
 use crate::fragment::Datagram;
 use crate::fragment_table::{FragmentKey, FragmentTicket};
+use crate::hold::Awaited;
 use crate::packet::Packet;
 use crate::walk::{Admission, Walk};
 use crate::{Drop, Endpoint, EndpointIndex, FrameBytes, Outcome};
@@ -60,7 +61,10 @@ impl Walk<'_> {
         let fragment = packet.fragment.filter(|_| !self.has_waited);
         let fragment = fragment.ok_or(Drop::FragmentUnknown)?;
         let key = FragmentKey::of(endpoint.id, packet, &fragment);
-        self.holds.hold(key, from, self.now).map(Outcome::Hold)
+        let slot = self
+            .holds
+            .hold(Awaited::First(key), (from, endpoint.id), self.now);
+        slot.map(Outcome::Hold)
     }
 
     /// Notes in the record of a later fragment what the first one said.

@@ -257,27 +257,6 @@ fn the_longest_route_wins_and_no_route_is_a_reason() {
 }
 
 #[test]
-fn an_unknown_next_hop_is_asked_for_once() {
-    let mut snapshot = snapshot(&[], 1);
-    snapshot.neighbours.clear();
-    snapshot.endpoints[1].as_mut().unwrap().peer_mac = None;
-    let mut node = Node::with(EngineSettings::default(), snapshot);
-    for _ in 0..2 {
-        let world = v4(CLIENT, UPLINK).udp((1, 2), b"x");
-        let server = v6(CLIENT, SERVER).udp((1, 2), b"x");
-        assert_eq!(node.reason(CLIENT, world), Drop::NeighbourUnknown);
-        assert_eq!(node.reason(CLIENT, server), Drop::NeighbourUnknown);
-    }
-    let wanted: Vec<_> = std::iter::from_fn(|| node.engine.take_wanted_neighbour()).collect();
-    let expected = vec![
-        (UPLINK, IpAddr::V4(ROUTER_V4)),
-        (SERVER, IpAddr::V6(SERVER_PARTY.v6)),
-    ];
-    assert_eq!(wanted, expected);
-    assert_eq!(node.engine.flows_count(), 0);
-}
-
-#[test]
 fn ethernet_padding_is_not_sent_on() {
     let build = v4(CLIENT, SERVER).padding(13);
     let make = |build: &build::Build| build.udp((1, 2), b"x");

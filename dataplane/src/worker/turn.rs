@@ -156,6 +156,8 @@ impl Worker {
                     let generation = snapshot.generation;
                     let snapshot = self.engine.adopt(snapshot);
                     let hits = self.engine.count_in(hits);
+                    // What waited for a next hop goes before what has come since.
+                    self.resume_held(moment);
                     self.reply(Reply::Replaced(snapshot, hits));
                     self.counters.generation.set(generation.0);
                 }
